@@ -1,0 +1,38 @@
+"""What can go wrong in training, the user's faults apart from ours.
+
+TrainerError
+├── DataError           the data is bad: fix it
+│   └── BadExample      one example is (also a ValueError: a task's reader may raise either)
+├── CheckpointError     a checkpoint's content is bad
+├── Incompatible        a whole checkpoint that does not fit the settings
+├── SettingError        a setting that cannot be used, found out here
+└── NonFinite           a loss or parameter became NaN or infinite
+"""
+
+
+class TrainerError(Exception):
+    """Base of this package's errors; its text is one line: what, where, what to do."""
+
+
+class DataError(TrainerError):
+    """The data is bad: an unreadable or empty shard, labels that do not fit."""
+
+
+class BadExample(DataError, ValueError):
+    """One example cannot be used. The text says where in its shard (line, member) and why."""
+
+
+class CheckpointError(TrainerError):
+    """What should be a checkpoint cannot be read as one."""
+
+
+class Incompatible(TrainerError):
+    """A whole checkpoint that does not fit: names the setting or parameter, what was found and what expected."""
+
+
+class SettingError(TrainerError):
+    """A setting that cannot be used."""
+
+
+class NonFinite(TrainerError):
+    """A loss or parameter became NaN or infinite; names the step and the shards of its batch."""
