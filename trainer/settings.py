@@ -10,7 +10,7 @@ Class = Literal["run", "round", "now"]
 
 def setting(default: Any, help: str, *, when: Class, group: str, unit: str = "", **bounds: Any) -> Any:
     """A pydantic field that also knows its class, the group of `--help` it is shown in, and its unit."""
-    extra = {"class": when, "group": group, "unit": unit}
+    extra: dict[str, Any] = {"class": when, "group": group, "unit": unit}
     return Field(default=default, description=help, json_schema_extra=extra, **bounds)
 
 

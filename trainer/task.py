@@ -50,7 +50,7 @@ class Task(Protocol):
         return None
 
     def grow(self, vocabulary: Vocabulary, labels: Iterable[str], examples: Iterable[Any]) -> Vocabulary:
-        """The vocabulary for a round: `labels` and `examples` are those that the round brings. By default the labels."""
+        """The vocabulary for a round: `labels` and `examples` are those the round brings; default: the labels."""
         return vocabulary.add("label", labels)
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
