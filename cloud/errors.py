@@ -8,6 +8,7 @@
     │   ├── AccessDenied    these credentials may not do that
     │   └── StoreFull       no space or quota left
     ├── Damaged             bytes that are not what was written
+    ├── CacheTooSmall       a shard does not fit into the local cache: a larger limit helps
     └── ClaimError          the output folder belongs to another attempt
         ├── ClaimHeld       it is alive: submit again later
         └── ClaimLost       it took over while this one was silent
@@ -46,6 +47,10 @@ class StoreFull(StoreError):
 
 class Damaged(CloudError):
     """Bytes that are not what was written: a wrong size, digest or form."""
+
+
+class CacheTooSmall(CloudError):
+    """A shard does not fit into the local cache, alone or beside those in use."""
 
 
 class ClaimError(CloudError):
