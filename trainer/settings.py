@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 Class = Literal["run", "round", "now"]
 """When a setting is read: once for the folder, when a round starts, or at every submission."""
@@ -80,10 +81,36 @@ class TrainSettings(BaseModel):
         when="run", group="rounds", ge=0, lt=1,
     )  # fmt: skip
 
+    early_stopping_epochs: int = setting(
+        0, "end a round when --best_metric has not risen for so many epochs; 0: never",
+        when="round", group="rounds", unit="epochs", ge=0,
+    )  # fmt: skip
+    best_metric: str = setting(
+        "", "the score that tells a better checkpoint; -NAME where lower is better; empty: the task's own",
+        when="now", group="rounds",
+    )  # fmt: skip
+
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "where to compute; auto: CUDA, else MPS, else CPU", when="now", group="machine"
     )
     deterministic: bool = setting(
         False, "only deterministic algorithms on CUDA, for runs that are equal bit for bit", when="now", group="machine"
     )
+    memory_bytes: ByteSize = setting(
+        ByteSize(2 * 2**30), "shards are kept open in memory from epoch to epoch up to this size",
+        when="now", group="machine", unit="bytes", ge=0,
+    )  # fmt: skip
     threads: int = setting(0, "threads of torch on the CPU; 0: torch decides", when="now", group="machine", ge=0)
+
+
+def fields_of(settings: BaseModel, when: Class) -> dict[str, Any]:
+    """The values of one class, as plain JSON values."""
+    fields = type(settings).model_fields.items()
+    names = {name for name, field in fields if extra_of(field)["class"] == when}
+    return settings.model_dump(mode="json", include=names)
+
+
+def extra_of(field: FieldInfo) -> dict[str, str]:
+    """What `setting` noted beside a field's type: its class, group and unit."""
+    extra = field.json_schema_extra
+    return {name: str(value) for name, value in extra.items()} if isinstance(extra, dict) else {"class": "now"}

@@ -1,0 +1,47 @@
+"""Where to compute, and how numbers are formed there."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.errors import SettingError
+from trainer.settings import TrainSettings
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(settings: TrainSettings) -> torch.device:
+    """The device asked for; SettingError where it is not there. Also sets threads and determinism."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = settings.device
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise SettingError(f"--device {name}: this machine has none, or its driver is missing; try --device auto")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=name != "cuda")
+        torch.backends.cudnn.benchmark = False
+    return torch.device(name)
+
+
+def autocast(settings: TrainSettings, device: torch.device) -> AbstractContextManager[Any]:
+    """The context of a forward pass under `--precision`."""
+    if settings.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[settings.precision])
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A nest of tensors on the device; what is there already is not copied."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {name: to_device(item, device) for name, item in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(item, device) for item in batch)
+    return batch

@@ -1,0 +1,228 @@
+"""What was trained in which round: shards as the census found them, the old examples drawn, the settings of the round.
+
+A ledger file is JSON lines: a header, one line per shard (sorted by key), one line per shard that old examples were
+drawn from. This module gives the lines their meaning; who stores them, and how they are sealed, is not its business.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+from trainer.errors import CheckpointError
+
+Lines = Callable[[], Iterator[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One shard as the census found it. Indices are those of the task's sequence; usable: neither bad nor held out.
+
+    `labels` counts the usable examples of each label ("" for none). In a shard that was edited (`--on_changed_shard
+    diff`) `new` names the examples of this round; the other usable ones were trained before.
+    """
+
+    key: str
+    size: int
+    sha256: str
+    version: str = ""
+    split: str = "train"
+    num_read: int = 0
+    num_examples: int = 0
+    labels: Mapping[str, int] = field(default_factory=dict)
+    bad: tuple[tuple[int, str], ...] = ()
+    held_out: tuple[int, ...] = ()
+    held_out_labels: Mapping[str, int] = field(default_factory=dict)
+    keys: tuple[str, ...] | None = None
+    new: tuple[int, ...] | None = None
+    new_labels: Mapping[str, int] | None = None
+    num_vanished: int = 0
+
+    @property
+    def sort_key(self) -> bytes:
+        """Keys sort by their UTF-8 bytes, as every store lists them."""
+        return self.key.encode()
+
+    @property
+    def num_new(self) -> int:
+        """How many examples the shard brings to its round."""
+        return self.num_examples if self.new is None else len(self.new)
+
+    def old_labels(self) -> dict[str, int]:
+        """Usable examples per label that an earlier round trained, for a shard that is looked at from a later one."""
+        new = self.new_labels or {}
+        counts = {label: num - new.get(label, 0) for label, num in self.labels.items()}
+        return {label: num for label, num in counts.items() if num}
+
+    def to_line(self) -> dict[str, Any]:
+        """A ledger line; fields at their default are left out."""
+        plain = {"kind": "shard", **asdict(self)}
+        return {name: value for name, value in plain.items() if name in REQUIRED or value != DEFAULTS.get(name)}
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any]) -> "Shard":
+        """The inverse of `to_line`."""
+        values = {name: value for name, value in line.items() if name != "kind"}
+        for name in ("held_out", "keys", "new"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+        values["bad"] = tuple((int(index), str(reason)) for index, reason in values.get("bad", ()))
+        return cls(**values)
+
+
+REQUIRED = {"kind", "key", "size", "sha256"}
+DEFAULTS = asdict(Shard(key="", size=0, sha256=""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Old examples drawn from one shard: for each label, which of its old examples of that label, counted from 0.
+
+    Ordinals, not indices: they can be drawn from the ledger's counts alone, without opening an old shard.
+    `picks` None means all of them.
+    """
+
+    shard: Shard
+    picks: Mapping[str, tuple[int, ...]] | None
+
+    @property
+    def num_examples(self) -> int:
+        """How many were drawn."""
+        if self.picks is None:
+            return sum(self.shard.old_labels().values())
+        return sum(len(ordinals) for ordinals in self.picks.values())
+
+    def to_line(self) -> dict[str, Any]:
+        """A ledger line."""
+        return {"kind": "replay", "shard": self.shard.to_line(), "picks": self.picks}
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any]) -> "Replay":
+        """The inverse of `to_line`."""
+        picks = line["picks"]
+        if picks is not None:
+            picks = {label: tuple(ordinals) for label, ordinals in picks.items()}
+        return cls(shard=Shard.from_line(line["shard"]), picks=picks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round, fixed when it starts. `settings` are those of class "round"; `labels` the names it brought."""
+
+    number: int
+    settings: Mapping[str, Any]
+    window_bytes: int
+    labels: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    shards: tuple[Shard, ...] = ()
+    replay: tuple[Replay, ...] = ()
+
+    @property
+    def num_new(self) -> int:
+        """Examples that the round brings."""
+        return sum(shard.num_new for shard in self.shards if shard.split == "train")
+
+    @property
+    def num_old(self) -> int:
+        """Examples of earlier rounds that are trained along."""
+        return sum(replay.num_examples for replay in self.replay)
+
+    def to_lines(self) -> Iterator[dict[str, Any]]:
+        """The ledger file of the round."""
+        yield {
+            "kind": "round",
+            "format": 1,
+            "round": self.number,
+            "settings": dict(self.settings),
+            "window_bytes": self.window_bytes,
+            "labels": list(self.labels),
+            "removed": list(self.removed),
+            "num_new": self.num_new,
+            "num_old": self.num_old,
+        }
+        yield from (shard.to_line() for shard in sorted(self.shards, key=lambda shard: shard.sort_key))
+        yield from (replay.to_line() for replay in sorted(self.replay, key=lambda replay: replay.shard.sort_key))
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The rounds of a folder, oldest first, each as a function that reads its lines: they are streamed, not kept."""
+
+    files: tuple[Lines, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def with_round(self, lines: Lines) -> "Ledger":
+        """The ledger with one more round."""
+        return Ledger((*self.files, lines))
+
+    def header(self, number: int) -> dict[str, Any]:
+        """The first line of round `number` (from 1)."""
+        header = next(self.files[number - 1](), {})
+        if header.get("kind") != "round" or header.get("round") != number:
+            raise CheckpointError(f"ledger of round {number}: it begins with {header.get('kind')!r}, not its header")
+        return header
+
+    def round(self, number: int) -> Round:
+        """All of round `number`."""
+        header = self.header(number)
+        return Round(
+            number=number,
+            settings=header["settings"],
+            window_bytes=header["window_bytes"],
+            labels=tuple(header["labels"]),
+            removed=tuple(header["removed"]),
+            shards=tuple(self._shards(number)),
+            replay=tuple(Replay.from_line(line) for line in self.files[number - 1]() if line["kind"] == "replay"),
+        )
+
+    def known(self) -> Iterator[Shard]:
+        """The newest state of every shard ever trained or evaluated, sorted by key, in constant memory."""
+        by_round = [self._tagged(number) for number in range(1, len(self) + 1)]
+        merged = heapq.merge(*by_round, key=lambda pair: (pair[1].sort_key, pair[0]))
+        for _, same_key in groupby(merged, key=lambda pair: pair[1].key):
+            *_, (_, newest) = same_key
+            yield newest
+
+    def rounds_of_labels(self) -> dict[str, int]:
+        """For each label the round that brought it."""
+        return {label: number for number in range(1, len(self) + 1) for label in self.header(number)["labels"]}
+
+    def removed(self) -> frozenset[str]:
+        """Keys of shards that were found removed when a round started."""
+        return frozenset(key for number in range(1, len(self) + 1) for key in self.header(number)["removed"])
+
+    def evaluation(self) -> list[tuple[int, Shard]]:
+        """What is evaluated, by key: evaluation shards and those with examples held out.
+
+        Each with the round that first saw it; a removed one is out, an edited one is there as it is now.
+        """
+        found: dict[str, tuple[int, Shard]] = {}
+        for number in range(1, len(self) + 1):
+            for shard in self._shards(number):
+                if shard.split == "eval" or shard.held_out:
+                    found[shard.key] = (found.get(shard.key, (number,))[0], shard)
+        removed = self.removed()
+        return [found[key] for key in sorted(found, key=str.encode) if key not in removed]
+
+    def _shards(self, number: int) -> Iterator[Shard]:
+        return (Shard.from_line(line) for line in self.files[number - 1]() if line["kind"] == "shard")
+
+    def _tagged(self, number: int) -> Iterator[tuple[int, Shard]]:
+        return ((number, shard) for shard in self._shards(number))
+
+
+def without_new(shard: Shard) -> Shard:
+    """An edited shard seen by a later round: all of its usable examples are old."""
+    return replace(shard, new=None, new_labels=None)
+
+
+def total_labels(shards: Iterable[Shard]) -> dict[str, int]:
+    """Usable examples per label over shards."""
+    totals: dict[str, int] = {}
+    for shard in shards:
+        for label, num in shard.labels.items():
+            totals[label] = totals.get(label, 0) + num
+    return totals

@@ -1,0 +1,136 @@
+"""Training as a generator: it yields wherever a checkpoint may be taken, and the caller's `for` body decides."""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.background import in_background
+from trainer.data import Batch, Loader
+from trainer.device import autocast, to_device
+from trainer.draw import draw, stream
+from trainer.errors import NonFinite
+from trainer.evaluate import best_metric, score_of
+from trainer.optim import clip, learning_rate_at, set_learning_rate
+from trainer.plan import is_done
+from trainer.settings import TrainSettings
+from trainer.state import TrainState
+from trainer.task import Task
+
+PREFETCH_BATCHES = 8
+
+LOOK_EVERY_STEPS = 64
+"""How many losses are gathered before one look at them, because each look waits for the device."""
+
+Evaluate = Callable[[TrainState], Mapping[str, Any] | None]
+"""Scores of the network as it is; None when a stop came before all were there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnd:
+    """An epoch was trained and evaluated. `loss` is the mean over its examples, in training."""
+
+    loss: float
+    learning_rate: float
+    metrics: Mapping[str, Any]
+    seconds: float
+
+
+class Training:
+    """The training of one round: what its steps need, and the losses that were not looked at yet."""
+
+    def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
+        self.task, self.state, self.loader, self.settings = task, state, loader, settings
+        self._pending: list[tuple[Tensor, int, Batch]] = []
+        # Seeded anew for each micro-batch, dropout needs no saved generator and stray draws elsewhere cannot matter.
+        self._net_key = cache(lambda number: stream(settings.seed, "net", loader.world.rank, number))
+
+    def run(self, evaluate: Evaluate, stopping: Callable[[], bool]) -> Iterator[EpochEnd | None]:
+        """Train what is left of the round. Yields None after a step, and an EpochEnd after an epoch's evaluation.
+
+        Ends at the end of the round, or early when `stopping()` becomes true while it waits for data or evaluates.
+        """
+        progress, goal = self.state.progress, self.loader.goal
+        self.state.net.train()
+        if progress.waits_for == "evaluate" and not (yield from self._end_epoch(evaluate)):
+            return
+        if is_done(progress, goal, self.settings.early_stopping_epochs):
+            return
+        with closing(in_background(self.loader.batches(progress.example), PREFETCH_BATCHES, stopping)) as batches:
+            for batch in batches:
+                self._step(batch)
+                ends = batch.end % goal.epoch_examples == 0
+                if ends:
+                    progress.waits_for = "evaluate"
+                yield None
+                if ends and not (yield from self._end_epoch(evaluate)):
+                    return
+                if is_done(progress, goal, self.settings.early_stopping_epochs):
+                    return
+
+    def settle(self) -> None:
+        """Look at the losses since the last look; NonFinite names the first step that has none, and its shards."""
+        if not self._pending:
+            return
+        progress = self.state.progress
+        losses = torch.stack([loss for loss, _, _ in self._pending]).double().tolist()
+        for loss, (_, step, batch) in zip(losses, self._pending, strict=True):
+            if not math.isfinite(loss):
+                keys = ", ".join(self.loader.keys(batch))
+                raise NonFinite(f"step {step}: the loss is {loss}; examples of {keys}; nothing of it was saved")
+            progress.loss_sum += loss
+        self._pending.clear()
+
+    def _step(self, batch: Batch) -> None:
+        """One optimizer update. Its loss: the sum over its examples divided by their number, however accumulated."""
+        started = time.perf_counter()
+        state, settings, progress = self.state, self.settings, self.state.progress
+        set_learning_rate(state.optimizer, learning_rate_at(settings, progress.example, self.loader.goal.num_examples))
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = [self._backward(micro, number, batch) for number, micro in enumerate(batch.micro_batches)]
+        if settings.max_grad_norm > 0:
+            state.scaler.unscale_(state.optimizer)
+            clip(state.parameters, settings.max_grad_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        progress.global_step += 1
+        progress.num_examples += batch.num_examples
+        progress.example = batch.end
+        self._pending.append((sum(losses[1:], losses[0]), progress.global_step, batch.without_data()))
+        progress.seconds += time.perf_counter() - started
+        if len(self._pending) >= LOOK_EVERY_STEPS:
+            self.settle()
+
+    def _backward(self, micro_batch: Any, number: int, batch: Batch) -> Tensor:
+        """Add the gradients of one micro-batch; its loss, summed over its examples."""
+        state = self.state
+        torch.default_generator.manual_seed(draw(self._net_key(number), state.progress.global_step))
+        with autocast(self.settings, state.device):
+            loss = self.task.loss(state.net, to_device(micro_batch, state.device))
+        torch.autograd.backward(state.scaler.scale(loss / batch.num_examples))
+        return loss.detach()
+
+    def _end_epoch(self, evaluate: Evaluate) -> Generator[EpochEnd, None, bool]:
+        """Evaluate and close the epoch; False when a stop came first, so that evaluation is what comes next."""
+        self.settle()
+        started = time.perf_counter()
+        metrics = evaluate(self.state)
+        self.state.net.train()
+        if metrics is None:
+            return False
+        progress = self.state.progress
+        seconds = progress.seconds + time.perf_counter() - started
+        loss = progress.loss_sum / self.loader.goal.epoch_examples
+        progress.epoch += 1
+        progress.loss_sum = progress.seconds = 0.0
+        progress.waits_for = "train"
+        progress.note_score(score_of(metrics, best_metric(self.task, self.settings)))
+        rate = float(self.state.optimizer.param_groups[0]["lr"])
+        yield EpochEnd(loss=loss, learning_rate=rate, metrics=metrics, seconds=seconds)
+        return True

@@ -1,0 +1,99 @@
+"""Shards opened as the task's sequences, and kept in memory from use to use while they fit."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+from trainer.errors import DataError
+from trainer.ledger import Shard
+from trainer.task import Task
+
+
+class Shards(Protocol):
+    """Where shards come from: local files that stay until released, fetched ahead of use."""
+
+    def prefetch(self, wanted: Sequence[Shard], /) -> None:
+        """Fetch these in the background, in this order; replaces what was asked for before."""
+
+    def acquire(self, wanted: Shard, /) -> tuple[Path, str]:
+        """A local file with the shard's content, and its SHA-256. Waits for it; it stays until released."""
+
+    def release(self, key: str, /) -> None:
+        """The file may go."""
+
+
+class OpenShards:
+    """Sequences by content. One that says how much memory it holds (`nbytes`) needs its file no longer and is kept."""
+
+    def __init__(self, task: Task, shards: Shards, memory_bytes: int) -> None:
+        self.task = task
+        self._shards = shards
+        self._memory_bytes = memory_bytes
+        self._kept: OrderedDict[str, Sequence[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def prefetch(self, wanted: Sequence[Shard]) -> None:
+        """Have these fetched ahead, but for those in memory."""
+        with self._lock:
+            missing = [shard for shard in wanted if shard.sha256 not in self._kept]
+        self._shards.prefetch(missing)
+
+    @contextmanager
+    def open(self, shard: Shard) -> Iterator[Sequence[Any]]:
+        """The shard's examples; DataError when it cannot be read or holds another number than the census found."""
+        with self._lock:
+            kept = self._kept.get(shard.sha256)
+            if kept is not None:
+                self._kept.move_to_end(shard.sha256)
+        if kept is not None:
+            yield kept
+            return
+        path, sha256 = self._shards.acquire(shard)
+        try:
+            with self.read(shard.key, path, sha256) as examples:
+                yield examples
+        finally:
+            self._shards.release(shard.key)
+
+    @contextmanager
+    def read(self, key: str, path: Path, sha256: str) -> Iterator[Sequence[Any]]:
+        """The examples of a local file, kept afterwards if they may be."""
+        try:
+            examples = self.task.read(path)
+        except DataError as error:
+            raise DataError(f"{key}: {error}") from error
+        except (ValueError, EOFError, UnicodeError) as error:
+            raise DataError(f"{key}: no readable shard: {error}") from error
+        self._keep(sha256, examples)
+        try:
+            yield examples
+        finally:
+            with self._lock:
+                kept = sha256 in self._kept
+            if not kept:
+                close(examples)
+
+    def _keep(self, sha256: str, examples: Sequence[Any]) -> None:
+        """Keep what needs no file, and forget the longest unused ones that have no room."""
+        if not hasattr(examples, "nbytes"):
+            return
+        with self._lock:
+            self._kept[sha256] = examples
+            total = sum(num_bytes(kept) for kept in self._kept.values())
+            while total > self._memory_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                total -= num_bytes(oldest)
+
+
+def num_bytes(examples: Sequence[Any]) -> int:
+    """The memory that a sequence says it holds."""
+    return int(getattr(examples, "nbytes", 0))
+
+
+def close(examples: Sequence[Any]) -> None:
+    """Close a sequence that holds files open."""
+    with suppress(AttributeError):
+        examples.close()  # type: ignore[attr-defined]

@@ -1,0 +1,177 @@
+"""What remains to be done: pure functions of settings and ledger."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from trainer.draw import sample, stream
+from trainer.errors import CheckpointError
+from trainer.ledger import Ledger, Replay, Round, Shard, total_labels, without_new
+from trainer.settings import TrainSettings, fields_of
+
+TARGETS = ("epochs", "epoch_fraction", "finetune_epochs")
+"""Round settings that may still change for the newest round: they only say how long it lasts."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """A place in the training. `epoch`, `global_step` and `num_examples` count from the beginning and are never reset.
+
+    `example` is the place within the round: how many of its examples were trained. `loss_sum` and `seconds` are those
+    of the epoch under way. `waits_for` is what comes next, `best` the best score of the round, reached in `best_epoch`.
+    """
+
+    round: int = 0
+    epoch: int = 0
+    global_step: int = 0
+    num_examples: int = 0
+    example: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    waits_for: Literal["train", "evaluate"] = "train"
+    best: float | None = None
+    best_epoch: int = 0
+
+    def note_score(self, score: float | None) -> None:
+        """Remember the best score of the round (higher is better) and the epoch that reached it."""
+        if score is not None and (self.best is None or score > self.best):
+            self.best, self.best_epoch = score, self.epoch
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Progress":
+        """The inverse of dataclasses.asdict; CheckpointError when it is not one."""
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            raise CheckpointError(f"progress: {error}") from error
+
+    def in_round(self, number: int) -> "Progress":
+        """The beginning of round `number`."""
+        fresh = Progress(round=number, epoch=self.epoch, global_step=self.global_step, num_examples=self.num_examples)
+        return replace(fresh, best_epoch=self.epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How long a round lasts: `num_epochs` epochs of `epoch_examples` examples, over passes of `pass_examples`."""
+
+    num_epochs: int
+    epoch_examples: int
+    pass_examples: int
+
+    @property
+    def num_examples(self) -> int:
+        """Examples to train in the whole round."""
+        return self.num_epochs * self.epoch_examples
+
+
+def settings_of(round: Round, settings: TrainSettings) -> TrainSettings:
+    """The settings that hold for a round: those of class "round" as they were when it started, but its length."""
+    fixed = {name: value for name, value in round.settings.items() if name not in TARGETS}
+    return type(settings).model_validate({**settings.model_dump(), **fixed})
+
+
+def target(round: Round, settings: TrainSettings, done: Progress) -> Target:
+    """How long `round` lasts under today's settings: never shorter than the epoch that is under way."""
+    pass_examples = round.num_new + round.num_old
+    epoch_examples = int(round.settings.get("examples_per_epoch", 0)) or pass_examples
+    started = math.ceil(done.example / epoch_examples) if done.round == round.number and epoch_examples else 0
+    num_epochs = max(started, epochs_of(round.number, settings))
+    return Target(num_epochs=num_epochs, epoch_examples=epoch_examples, pass_examples=pass_examples)
+
+
+def epochs_of(number: int, settings: TrainSettings) -> int:
+    """Epochs that the settings ask of round `number`."""
+    if number == 1:
+        return settings.epochs
+    return settings.finetune_epochs or math.ceil(settings.epochs * settings.epoch_fraction)
+
+
+def is_done(progress: Progress, goal: Target, patience: int) -> bool:
+    """Whether a round is trained and evaluated, or its score has not risen for `patience` epochs (0: never early)."""
+    if progress.waits_for == "evaluate":
+        return False
+    early = 0 < patience <= progress.epoch - progress.best_epoch and progress.best is not None
+    return early or progress.example >= goal.num_examples
+
+
+def next_round(
+    ledger: Ledger, new: Sequence[Shard], removed: Iterable[str], settings: TrainSettings, window_bytes: int
+) -> Round | None:
+    """The round that `new` shards form after those of the ledger; None when they bring nothing to train."""
+    number = len(ledger) + 1
+    gone = frozenset(removed) - ledger.removed()
+    train = [shard for shard in new if shard.split == "train"]
+    if not sum(shard.num_new for shard in train):
+        return None
+    known = ledger.rounds_of_labels()
+    labels = sorted(label for label in total_labels(train) if label and label not in known)
+    fixed = Round(
+        number=number,
+        settings=fields_of(settings, "round"),
+        window_bytes=window_bytes,
+        labels=tuple(labels),
+        removed=tuple(sorted(gone)),
+        shards=tuple(new),
+    )
+    return replace(fixed, replay=tuple(_replay(ledger, fixed, settings)))
+
+
+def _replay(ledger: Ledger, round: Round, settings: TrainSettings) -> Iterator[Replay]:
+    """The old examples of a round, by the rule of `--old_data`."""
+    if settings.old_data == "none" or not len(ledger):
+        return
+    if settings.old_data == "all":
+        yield from (Replay(shard=shard, picks=None) for shard in _old(ledger, round) if shard.old_labels())
+        return
+    totals: dict[str, int] = {}
+    for shard in _old(ledger, round):
+        for label, num in shard.old_labels().items():
+            totals[label] = totals.get(label, 0) + num
+    shares = balanced(totals, round.num_new * settings.replay)
+    chosen = {
+        label: sample(stream(settings.seed, "replay", round.number, *label.encode()), num, totals[label])
+        for label, num in shares.items()
+    }
+    yield from _assign(_old(ledger, round), chosen)
+
+
+def _old(ledger: Ledger, round: Round) -> Iterator[Shard]:
+    """Training shards of earlier rounds that are still there, an edited one as it is now."""
+    edited = {shard.key: shard for shard in round.shards}
+    gone = ledger.removed() | frozenset(round.removed)
+    for shard in ledger.known():
+        if shard.split == "train" and shard.key not in gone:
+            yield edited.get(shard.key, without_new(shard))
+
+
+def balanced(totals: Mapping[str, int], wanted: float) -> dict[str, int]:
+    """Shares of `wanted` examples, equal over labels as far as each has that many; rest to the first by name."""
+    left = min(round(wanted), sum(totals.values()))
+    shares = dict.fromkeys(sorted(totals), 0)
+    while left:
+        open_labels = [label for label in shares if shares[label] < totals[label]]
+        each, rest = divmod(left, len(open_labels))
+        for place, label in enumerate(open_labels):
+            more = min(each + (place < rest), totals[label] - shares[label])
+            shares[label] += more
+            left -= more
+    return shares
+
+
+def _assign(shards: Iterable[Shard], chosen: Mapping[str, Sequence[int]]) -> Iterator[Replay]:
+    """Turn ordinals over all old examples of a label into ordinals within each shard, reading the shards once."""
+    seen = dict.fromkeys(chosen, 0)
+    places = dict.fromkeys(chosen, 0)
+    for shard in shards:
+        picks: dict[str, tuple[int, ...]] = {}
+        for label, num in shard.old_labels().items():
+            start, first = places[label], seen[label]
+            while places[label] < len(chosen[label]) and chosen[label][places[label]] < first + num:
+                places[label] += 1
+            if places[label] > start:
+                picks[label] = tuple(ordinal - first for ordinal in chosen[label][start : places[label]])
+            seen[label] = first + num
+        if picks:
+            yield Replay(shard=shard, picks=picks)

@@ -1,0 +1,115 @@
+"""The state that training changes and a checkpoint holds: network, optimizer, scaler, vocabulary, progress."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainer import optim
+from trainer.checkpoint import Payload
+from trainer.draw import stream
+from trainer.errors import Incompatible
+from trainer.plan import Progress
+from trainer.settings import TrainSettings
+from trainer.task import Task
+from trainer.vocabulary import Vocabulary
+
+
+@dataclass
+class TrainState:
+    """Everything that a step changes. `parameters` lists those that train, for clipping."""
+
+    net: nn.Module
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    vocabulary: Vocabulary
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.parameters = [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The changing parts of a checkpoint; tensors are the live ones."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() or None,
+            "vocabulary": self.vocabulary.to_dict(),
+            "epoch": self.progress.epoch,
+            "global_step": self.progress.global_step,
+            "progress": asdict(self.progress),
+        }
+
+
+def new_state(task: Task, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device) -> TrainState:
+    """An untrained state; its network is a function of the seed and the vocabulary."""
+    torch.manual_seed(stream(settings.seed, "init", *(len(vocabulary.names(kind)) for kind in vocabulary.blocks)))
+    net = task.build(vocabulary).to(device)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    return TrainState(net, optim.make_optimizer(net, settings), scaler, vocabulary, device)
+
+
+def grown(state: TrainState, task: Task, vocabulary: Vocabulary, settings: TrainSettings) -> TrainState:
+    """The state for a larger vocabulary and a new round's settings: every old parameter and moment as it was.
+
+    Moments are left behind only where the round asks for another optimizer.
+    """
+    larger = new_state(task, vocabulary, settings, state.device)
+    moments = optim.named_state(state.optimizer.state_dict(), state.net)
+    if kind_of(moments) not in (settings.optimizer, None):
+        moments = {}
+    _take_over(larger, state.net.state_dict(), moments, settings.optimizer)
+    if larger.scaler.is_enabled() and state.scaler.is_enabled():
+        larger.scaler.load_state_dict(state.scaler.state_dict())
+    larger.progress = state.progress
+    return larger
+
+
+def restored(
+    task: Task, payload: Payload, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device
+) -> TrainState:
+    """The state that a checkpoint holds; Incompatible when it does not fit. All is checked before any is applied."""
+    state = new_state(task, vocabulary, settings, device)
+    check_complete(state.net.state_dict(), payload.net)
+    _take_over(state, payload.net, optim.named_state(payload.optimizer, state.net), settings.optimizer)
+    if payload.scaler and state.scaler.is_enabled():
+        state.scaler.load_state_dict(dict(payload.scaler))
+    state.progress = payload.progress
+    return state
+
+
+def _take_over(
+    state: TrainState, net: Mapping[str, Tensor], moments: Mapping[str, Mapping[str, Any]], kind: str
+) -> None:
+    own = state.net.state_dict()
+    check_fits(own, net)
+    optim.check_state(state.optimizer, kind, moments)
+    state.net.load_state_dict({**own, **net})
+    optim.load_state(state.optimizer, copy.deepcopy(dict(moments)))
+
+
+def kind_of(moments: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Which optimizer a saved state belongs to; None when it has none, or is of an unknown one."""
+    fields = {field for state in moments.values() for field in state}
+    return next((kind for kind, names in optim.STATE_NAMES.items() if fields and fields <= names), None)
+
+
+def check_fits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Incompatible, with the first name that differs, unless everything found has its place in `own`."""
+    for name, tensor in found.items():
+        if name not in own:
+            raise Incompatible(f"net: found {name}, expected a network without it")
+        if tensor.shape != own[name].shape:
+            raise Incompatible(f"net: {name}: found shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
+
+
+def check_complete(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Incompatible when a parameter of the network was not found."""
+    missing = next((name for name in own if name not in found), None)
+    if missing is not None:
+        raise Incompatible(f"net: found no {missing}, expected it with shape {tuple(own[missing].shape)}")
