@@ -1,16 +1,31 @@
 """What differs between trainings: the protocol of a task, and how one is found by name, path or module."""
 
+import difflib
+import importlib
+import importlib.util
+import json
+import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from trainer.errors import SettingError
 from trainer.vocabulary import Vocabulary
 
 Scores = Mapping[str, Any]
+
+BUILT_IN = {"images": "trainer.tasks.images:Images"}
+REQUIRED = ("suffixes", "read", "build", "collate", "loss", "predict", "scores")
+IMPORT_ERRORS = (
+    ImportError, SyntaxError, OSError, NameError, AttributeError, TypeError, ValueError, LookupError, RuntimeError
+)  # fmt: skip
+"""What a user's module raises when it cannot be loaded; anything else is shown with its traceback."""
 
 
 class TaskSettings(BaseModel):
@@ -32,7 +47,7 @@ class Task(Protocol):
     suffixes: tuple[str, ...]
     """File names that are shards, e.g. (".tar",); compressed ones (".tar.gz") are then shards too."""
     best_metric: str = ""
-    """The score that tells a better checkpoint (higher is better); "" for the evaluation loss."""
+    """The score that tells a better checkpoint (higher is better; "-name" where lower is); "" when there is none."""
 
     def read(self, path: Path) -> Sequence[Any]:
         """The examples of a local shard, by index; those that must hold files open close them with `close()`.
@@ -78,3 +93,94 @@ class Task(Protocol):
     def scores(self, predictions: Sequence[Any], vocabulary: Vocabulary) -> Scores:
         """Named scores of any number of items of `predict`: floats, or mappings of names to floats."""
         raise NotImplementedError
+
+
+def make_task(name: str, sets: Mapping[str, str]) -> Task:
+    """The task of that name with its settings, taken from the texts of `--set`; SettingError where one does not fit."""
+    task = find_task(name)()
+    task.settings = parse_settings(task.Settings, sets)
+    return task
+
+
+def find_task(name: str) -> type[Task]:
+    """The class for a built-in name, `path/to/file.py:Class` or `module:Class`; SettingError where there is none."""
+    place, _, class_name = BUILT_IN.get(name, name).rpartition(":")
+    if not place:
+        known = ", ".join([*sorted(BUILT_IN), "./file.py:Class", "module:Class"])
+        raise SettingError(f"--task {name}: {_suggest(name, BUILT_IN)}the tasks are {known}")
+    try:
+        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except IMPORT_ERRORS as error:
+        raise SettingError(f"--task {name}: {place} cannot be loaded: {_where(error)}{error}") from error
+    return _checked(name, module, class_name)
+
+
+def parse_settings(settings: type[TaskSettings], sets: Mapping[str, str]) -> TaskSettings:
+    """Settings from texts, which become the type each setting has; a JSON-quoted string counts as the string."""
+    values = {name: _readings(text)[0] for name, text in sets.items()}
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        failed = {str(place) for fault in error.errors() for place in fault["loc"][:1]}
+    try:
+        return settings.model_validate(values | {name: _readings(sets[name])[-1] for name in failed & sets.keys()})
+    except ValidationError as error:
+        raise SettingError(_fault(error, settings, sets)) from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Run a Python file as a module; it may import its neighbours."""
+    spec = importlib.util.spec_from_file_location(f"task_{path.stem}", path.resolve())
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError("no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pickle look their classes up
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # last: a neighbour must not hide an installed module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the statement that failed, where it is known and the error's text does not say so."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    kind = type(error).__name__
+    return f"{Path(own[-1].filename).name} line {own[-1].lineno}: {kind}: " if own else ""
+
+
+def _checked(name: str, module: ModuleType, class_name: str) -> type[Task]:
+    """The class of that name, which must subclass Task and have all that a task must have."""
+    tasks = {key: value for key, value in vars(module).items() if isinstance(value, type) and Task in value.__mro__[1:]}
+    if class_name not in tasks:
+        raise SettingError(f"--task {name}: its subclasses of Task are: {', '.join(tasks) or 'none'}")
+    found: type[Task] = tasks[class_name]
+    lacking = [part for part in REQUIRED if getattr(found, part, None) is getattr(Task, part, None)]
+    if lacking:
+        raise SettingError(f"--task {name}: the class lacks {', '.join(lacking)}")
+    return found
+
+
+def _readings(text: str) -> list[Any]:
+    """What a text may stand for: the text itself, then the JSON value it spells; a quoted string is unquoted first."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return [text]
+    return _readings(value) if isinstance(value, str) else [text, value]
+
+
+def _fault(error: ValidationError, settings: type[TaskSettings], sets: Mapping[str, str]) -> str:
+    """The first fault in one line."""
+    fault, known = error.errors()[0], settings.model_fields
+    name = ".".join(map(str, fault["loc"]))
+    reason = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"--set {name}={sets[name]}: {_suggest(name, known)}the task's settings are {', '.join(known) or 'none'}"
+    given = f"{name}={sets[name]}" if name in sets else name or " ".join(f"{key}={sets[key]}" for key in sets)
+    return f"--set {given}: {reason}"
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"unknown, did you mean {close[0]}? " if close else "unknown; "

@@ -1,0 +1,139 @@
+"""Images with labels out of tar shards: which members make an example, and what is wrong where they do not."""
+
+import io
+import json
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from trainer.errors import BadExample
+from trainer.webdataset import Group
+
+IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
+LABEL_SUFFIXES = ("cls", "json")
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_PIXELS = 2**26
+MAX_LABEL_BYTES = 2**20
+CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for bytes that are no whole image."""
+
+
+class Example(NamedTuple):
+    """One decoded image: uint8 of shape (H, W, C), and the name of its label."""
+
+    pixels: np.ndarray
+    label: str
+
+
+class TarImages(Sequence[Example]):
+    """The examples of one tar. Each is decoded when first asked for; after that an index costs next to nothing.
+
+    Indexing one that cannot be used raises BadExample, each time.
+    """
+
+    def __init__(self, groups: Sequence[Group], image_size: int, channels: int) -> None:
+        self._groups = [group for group in groups if _is_example(group)]
+        self._labels: list[str | None] = [None] * len(self._groups)
+        self._pixels = np.empty((len(self._groups), image_size, image_size, channels), np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory once all is decoded: members and pixels."""
+        return sum(group.num_bytes for group in self._groups) + self._pixels.nbytes
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, index: Any) -> Any:
+        label = self._labels[index]
+        return Example(self._pixels[index], self._decode(index) if label is None else label)
+
+    def _decode(self, index: int) -> str:
+        """Fill in the pixels and the label of one example."""
+        group = self._groups[index]
+        image, label = _member(group, IMAGE_SUFFIXES, "image"), _member(group, LABEL_SUFFIXES, "label")
+        text = _label(group, label)
+        self._pixels[index] = _pixels(group, image, self._pixels.shape[1:])
+        self._labels[index] = text
+        return text
+
+
+def _is_example(group: Group) -> bool:
+    """Whether any member looks like a part of one, so that `cat.v2.png` is found bad rather than passed over."""
+    return any(suffix.rpartition(".")[2] in IMAGE_SUFFIXES + LABEL_SUFFIXES for suffix in group.members)
+
+
+def _member(group: Group, suffixes: Sequence[str], what: str) -> str:
+    """The suffix of the group's image or label, the first of `suffixes` that it has."""
+    found = [suffix for suffix in suffixes if suffix in group.members]
+    if not found:
+        others = ", ".join(_name(group, suffix) for suffix in group.members)
+        raise BadExample(f"{others}: no {what} beside it, {group.key}.{' or .'.join(suffixes)}")
+    if found[0] in group.repeated:
+        raise BadExample(f"{_name(group, found[0])}: is in the tar more than once")
+    return found[0]
+
+
+def _name(group: Group, suffix: str) -> str:
+    """A member's name for messages, quoted: a tar may call it anything."""
+    return repr(f"{group.key}.{suffix}")
+
+
+def _label(group: Group, suffix: str) -> str:
+    """The name of the label, one line of text."""
+    content = bytes(group.members[suffix][: MAX_LABEL_BYTES + 1])
+    try:
+        label = _label_text(content, suffix).strip()
+    except (ValueError, RecursionError) as error:
+        raise BadExample(f"{_name(group, suffix)}: is no label: {error}") from error
+    if not label or CONTROL.search(label):
+        raise BadExample(f"{_name(group, suffix)}: a label must be one line of text")
+    return label
+
+
+def _label_text(content: bytes, suffix: str) -> str:
+    if len(content) > MAX_LABEL_BYTES:
+        raise ValueError(f"it is larger than {MAX_LABEL_BYTES} bytes")
+    text = content.decode("utf-8-sig")
+    if suffix == "cls":
+        return text
+    fields = json.loads(text)
+    label = fields.get("label", fields.get("cls")) if isinstance(fields, dict) else None
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise ValueError('it has neither "label" nor "cls" with a name or an integer')
+    return str(label)
+
+
+def _pixels(group: Group, suffix: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The decoded image: uint8 of `shape` (H, W, C)."""
+    try:
+        with Image.open(io.BytesIO(group.members[suffix]), formats=FORMATS) as image:
+            return _fitted(image, shape)
+    except UnidentifiedImageError as error:  # its text holds an address in memory
+        raise BadExample(f"{_name(group, suffix)}: is no PNG, JPEG or WebP image") from error
+    except UNDECODABLE as error:
+        raise BadExample(f"{_name(group, suffix)}: cannot be decoded: {error}") from error
+
+
+def _fitted(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
+    height, width, channels = shape
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
+    image.draft(None, (2 * width, 2 * height))  # a JPEG far too large is decoded at a half, quarter or eighth
+    fitted = _eight_bits(image).convert("L" if channels == 1 else "RGB")
+    if fitted.size != (width, height):
+        fitted = fitted.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(fitted).reshape(shape)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow cuts 16-bit grey off at 255 when it converts; keep its upper half instead."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,0 +1,36 @@
+"""Layers whose last dimension grows when a round brings new names."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class GrowingLinear(nn.Module):
+    """A linear layer with one weight and bias per block of outputs: (n, in_features) to (n, sum(block_sizes)).
+
+    Outputs are appended by giving the layer another block; names and shapes of the earlier parameters
+    (`blocks.0.weight`, `blocks.0.bias`, ...) stay. New rows in an *old* parameter would share its step count,
+    while their moments are zero. Adam divides the moments by 1 - beta**steps because they start at zero
+    (Kingma and Ba, 2015, algorithm 1 and section 3); thousands of steps in, that correction has faded to 1, and
+    a new row's first update would be (1 - 0.9) / sqrt(1 - 0.999) = 3.2 times the learning rate, more than 6 times
+    after a dozen steps. A block is a parameter of its own, so the optimizer counts its steps from its own first one.
+    """
+
+    def __init__(self, in_features: int, block_sizes: Sequence[int]) -> None:
+        super().__init__()
+        if not block_sizes:
+            raise ValueError("a layer without outputs: the vocabulary is empty")
+        self.blocks = nn.ModuleList(nn.Linear(in_features, size) for size in block_sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs in the order of the blocks."""
+        if len(self.blocks) == 1:
+            return nn.functional.linear(x, *self._rows(self.blocks[0]))
+        weights, biases = zip(*map(self._rows, self.blocks), strict=True)
+        return nn.functional.linear(x, torch.cat(weights), torch.cat(biases))
+
+    @staticmethod
+    def _rows(block: nn.Module) -> tuple[Tensor, Tensor]:
+        assert isinstance(block, nn.Linear)
+        return block.weight, block.bias
