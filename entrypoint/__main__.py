@@ -1,0 +1,58 @@
+"""Command line and environment in, exit code out: the only sys.exit and the only broad except."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrypoint.stop import Stop
+
+if TYPE_CHECKING:
+    from entrypoint.config import Invocation
+    from entrypoint.console import Console
+    from entrypoint.settings import JobConfig
+
+
+def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
+    """Run one command and return the exit code of the process, whose signals it takes over for good.
+
+    `argv` defaults to the command line; below `root` the files of the platforms are looked for.
+    """
+    stop = Stop()
+    stop.install()  # before anything that takes time: a signal during the imports counts
+    from entrypoint.console import Console
+    from entrypoint.exits import report, submitted_code
+
+    console, config = Console(), None
+    try:
+        from entrypoint.config import read
+
+        invocation = read(argv, root=root)
+        if invocation.answer is not None:
+            console.print(invocation.answer)
+            return 0
+        if invocation.shows_settings:
+            console.print(invocation.table())
+        config = invocation.config()
+        console = Console(config.log_format)
+        code = 0 if invocation.shows_settings else _run(invocation, config, stop, console)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - a task's exit(0) is no success either
+        from entrypoint.platforms import failure_file
+
+        code = report(error, console, debug=config is not None and config.debug, failure_file=failure_file(root))
+    return submitted_code(code, config.retry_exit_code if config else None)
+
+
+def _run(invocation: "Invocation", config: "JobConfig", stop: Stop, console: "Console") -> int:
+    console.take_logging()
+    stop.limit(config.max_run_seconds)
+    if config.retry_exit_code is not None:
+        stop.leave_with(config.retry_exit_code)
+    for warning in invocation.warnings:
+        console.warning(warning)
+    stop.check()
+    return invocation.command.run(config, stop, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The sub-commands of `perdure`, in one table. What they need is imported when they run: torch takes seconds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from entrypoint.console import Console
+from entrypoint.settings import FIELDS, JobConfig
+from entrypoint.stop import Stop
+
+Run = Callable[[JobConfig, Stop, Console], int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A sub-command: what it does, the settings it cannot do without, those it reads, and how it is run.
+
+    Every command accepts every setting, so that one set of variables serves them all; `--help` shows those it reads.
+    """
+
+    help: str
+    required: tuple[str, ...]
+    reads: frozenset[str]
+    run: Run
+
+
+def _train(config: JobConfig, stop: Stop, console: Console) -> int:
+    from entrypoint.job import run
+
+    stop.check()  # a signal during the imports: nothing was begun, so nothing needs to be saved
+    return run(config, stop, console)
+
+
+def _index(config: JobConfig, stop: Stop, console: Console) -> int:
+    from entrypoint.index import run
+
+    stop.check()
+    return run(config, stop, console)
+
+
+_INDEX_READS = """data_url endpoint_url region task set on_bad_example max_bad_examples max_shard_bytes cache_dir
+cache_bytes max_run_seconds retry_exit_code log_format debug"""
+
+DEFAULT = "train"
+
+COMMANDS: Mapping[str, Command] = {
+    DEFAULT: Command(
+        help="train, or continue what an earlier submission began",
+        required=("train_url", "data_url", "task"),
+        reads=frozenset(FIELDS),
+        run=_train,
+    ),
+    "index": Command(
+        help="write an index beside the shards, which spares the census of them",
+        required=("data_url", "task"),
+        reads=frozenset(_INDEX_READS.split()),
+        run=_index,
+    ),
+}

@@ -1,0 +1,180 @@
+"""The settings of a job: those of training, and those of everything around it. Where values come from: `config`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ByteSize, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
+
+from trainer.settings import Class, TrainSettings, setting
+
+GROUPS: Mapping[str, str] = {
+    "places": "where everything is",
+    "task": "what is trained",
+    "training": "how it is trained",
+    "optimizer": "optimizer and learning rate",
+    "rounds": "rounds: new data, old data, evaluation",
+    "data": "shards and examples",
+    "checkpoints": "saving and keeping",
+    "machine": "devices and local disk",
+    "process": "the process and its output",
+}
+"""The groups of `--help`, in its order, with their titles."""
+
+_TAKEN_EXIT_CODES = (65, 70, 78)
+
+
+class JobConfig(TrainSettings):
+    """All settings of one submission. Each is known outside by its alias, or else by its name."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    train_url: str = setting(
+        "", "output folder: a path or URL, the same at every submission", when="now", group="places"
+    )
+    data_url: str = setting("", "folder of the data shards: a path or URL", when="now", group="places")
+    eval_url: str | None = setting(
+        None, "folder of the evaluation shards; default: eval/ in --data_url", when="now", group="places"
+    )
+    endpoint_url: str | None = setting(
+        None,
+        "address of the object store; default: the one that belongs to the URL and region",
+        when="now",
+        group="places",
+    )
+    region: str | None = setting(
+        None, "region of the object store; default: as the environment says", when="now", group="places"
+    )
+
+    task: str = setting("", "what to train: a name (images), ./file.py:Class or module:Class", when="run", group="task")
+    sets: dict[str, str] = setting(
+        {}, "a setting of the task itself, as name=value; may be repeated", when="run", group="task", alias="set"
+    )
+
+    rounds_from: str | None = setting(
+        None,
+        "output folder of another run, whose rounds are repeated with the same shards",
+        when="round",
+        group="rounds",
+    )
+
+    on_changed_shard: Literal["diff", "fail", "ignore"] | None = setting(
+        None, "a shard with new content: train its new examples, stop, or go on as if it were the old one; "
+        "default: what the task can do (diff where its examples have keys, else fail)",
+        when="now", group="data",
+    )  # fmt: skip
+    on_removed_shard: Literal["ignore", "fail"] = setting(
+        "ignore", "a shard of an earlier round that is gone: do without it, or stop", when="now", group="data"
+    )
+    on_bad_example: Literal["fail", "skip"] = setting(
+        "fail", "an example that cannot be read: stop, or do without it", when="now", group="data"
+    )
+    max_bad_examples: int = setting(
+        100, "more bad examples than this are an error in any case", when="now", group="data", unit="examples", ge=0
+    )
+    shard_keys_grow: bool = setting(
+        False, "a promise: names of new shards sort after those of old ones, so one request finds them",
+        when="now", group="data",
+    )  # fmt: skip
+    max_shard_bytes: ByteSize = setting(
+        "4GB", "a larger shard is an error", when="now", group="data", unit="bytes", ge=1
+    )
+
+    start_over: bool = setting(
+        False, "permission to begin anew where files are there and none can be used; else without effect",
+        when="now", group="checkpoints",
+    )  # fmt: skip
+    save_every_seconds: float = setting(
+        60.0, "time between two checkpoints within an epoch", when="now", group="checkpoints", unit="seconds",
+        gt=0, allow_inf_nan=False,
+    )  # fmt: skip
+    keep_last: int = setting(2, "newest checkpoints to keep", when="now", group="checkpoints", ge=2)
+    keep_best: int = setting(1, "best checkpoints to keep, by --best_metric", when="now", group="checkpoints", ge=0)
+    keep_every: int = setting(
+        0, "keep the checkpoint of every so many epochs for good; 0: none",
+        when="now", group="checkpoints", unit="epochs", ge=0,
+    )  # fmt: skip
+    claim_timeout_seconds: float = setting(
+        60.0, "an attempt that gave no sign of life for so long is taken for dead",
+        when="now", group="checkpoints", unit="seconds", ge=1, allow_inf_nan=False,
+    )  # fmt: skip
+
+    cache_dir: Path | None = setting(
+        None, "folder for shards fetched ahead of use; default: in the system's temporary folder",
+        when="now", group="machine",
+    )  # fmt: skip
+    cache_bytes: ByteSize = setting(
+        "10GB", "fetched shards never take more of the disk", when="now", group="machine", unit="bytes", ge=1
+    )
+
+    max_run_seconds: float = setting(
+        0.0, "save and leave after this time; 0: no limit",
+        when="now", group="process", unit="seconds", ge=0, allow_inf_nan=False,
+    )  # fmt: skip
+    grace_seconds: float = setting(
+        25.0, "time from SIGTERM to SIGKILL that the platform gives, with a margin",
+        when="now", group="process", unit="seconds", ge=1, allow_inf_nan=False,
+    )  # fmt: skip
+    retry_exit_code: int | None = setting(
+        None, "the exit code of all that another submission may mend, instead of 74, 75 and 143",
+        when="now", group="process", ge=1, le=255,
+    )  # fmt: skip
+    log_format: Literal["text", "json"] = setting(
+        "text", "lines for people or for programs", when="now", group="process"
+    )
+    debug: bool = setting(False, "show the traceback of every error", when="now", group="process")
+
+    @model_validator(mode="after")
+    def _agree(self) -> "JobConfig":
+        """Every rule that is about more than one setting, or that a bound cannot say."""
+        if self.micro_batch_size > self.batch_size:
+            raise ValueError(f"--micro_batch_size {self.micro_batch_size}: is above --batch_size {self.batch_size}")
+        if self.retry_exit_code in _TAKEN_EXIT_CODES:
+            raise ValueError(f"--retry_exit_code {self.retry_exit_code}: means already that a retry does not help")
+        return self
+
+
+def group_of(field: FieldInfo) -> str:
+    """The group of `--help`."""
+    return str(_extra(field)["group"])
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict), "every field is made by `setting`"
+    return dict(extra)
+
+
+FIELDS: Mapping[str, FieldInfo] = dict(
+    sorted(
+        ((field.alias or name, field) for name, field in JobConfig.model_fields.items()),
+        key=lambda item: list(GROUPS).index(group_of(item[1])),
+    )
+)
+"""Every setting by the name that it has outside (command line, variables, files), in the order of `--help`."""
+
+
+def class_of(field: FieldInfo) -> Class:
+    """When the setting is read: run, round or now."""
+    return _extra(field)["class"]  # type: ignore[no-any-return]  # what `setting` put there
+
+
+def unit_of(field: FieldInfo) -> str:
+    """The unit of its number; "" where it has none."""
+    return str(_extra(field)["unit"])
+
+
+def settings_by_class(config: JobConfig, when: Class) -> dict[str, Any]:
+    """The settings of one class as plain JSON values, by name: what a checkpoint stores and `changed` compares."""
+    values = config.model_dump(mode="json", by_alias=True)
+    return {name: values[name] for name, field in FIELDS.items() if class_of(field) == when}
+
+
+def changed(current: Mapping[str, Any], stored: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(setting, found in the folder, expected by this submission) for each of `current` that differs.
+
+    A setting that the folder does not know yet had its default when it was written.
+    """
+    found = {**JobConfig().model_dump(mode="json", by_alias=True), **stored}
+    return [(name, found[name], expected) for name, expected in current.items() if found[name] != expected]
