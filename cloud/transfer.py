@@ -165,6 +165,9 @@ class _DigestingWriter:
             raise
         return memoryview(data).nbytes
 
+    def flush(self) -> None:
+        """Nothing is kept back; torch.save calls it."""
+
 
 def _as_bytes(data: bytes) -> Iterable[bytes]:
     """The same bytes as immutable objects, in pieces, so that a large tensor's memory is never there twice."""
