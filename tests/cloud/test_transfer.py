@@ -239,7 +239,8 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
     place = tmp_path / "tiny"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True, check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting needs root")
     yield place
