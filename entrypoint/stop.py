@@ -27,7 +27,8 @@ class Stop:
         self.at: float | None = None
         """When the stop was asked for, by `clock`: the grace period runs from here."""
         self._clock = clock
-        self._started = clock()
+        self.started = clock()
+        """When the process began, by `clock`."""
         self._deadline = math.inf
         self._deadline_reason = ""
         self._reason: str | None = None
@@ -45,7 +46,7 @@ class Stop:
     def limit(self, max_run_seconds: float) -> None:
         """Ask for a stop this long after the process's start; 0: never."""
         if max_run_seconds:
-            self._deadline = self._started + max_run_seconds
+            self._deadline = self.started + max_run_seconds
             self._deadline_reason = f"--max_run_seconds {max_run_seconds:g} reached"
 
     def leave_with(self, exit_code: int) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ import torch
 from trainer.errors import BadExample, DataError
 from trainer.ledger import Shard
 from trainer.task import Task
+
+CHECK_EVERY_EXAMPLES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +35,13 @@ class _Usable:
     held_out: bool
 
 
-def take_census(task: Task, examples: Sequence[Any], shard: Shard, rules: CensusRules) -> Shard:
+def take_census(
+    task: Task, examples: Sequence[Any], shard: Shard, rules: CensusRules, check: Callable[[], None]
+) -> Shard:
     """`shard` (key, size, digest, split) with what its examples are; DataError when it is empty or a bad one counts.
 
     Reads every example once, so that what is bad is known before the first step, and alike on every rank and resume.
+    `check` is called now and then and may raise, for a stop.
     """
     if not len(examples):
         raise DataError(f"{shard.key}: holds no examples; remove it")
@@ -44,6 +49,8 @@ def take_census(task: Task, examples: Sequence[Any], shard: Shard, rules: Census
     usable: list[_Usable] = []
     fraction = rules.eval_fraction if shard.split == "train" else 0.0
     for index in range(len(examples)):
+        if index % CHECK_EVERY_EXAMPLES == 0:
+            check()
         try:
             example = examples[index]
             usable.append(_note(task, index, example, fraction))

@@ -51,6 +51,11 @@ class Training:
         # Seeded anew for each micro-batch, dropout needs no saved generator and stray draws elsewhere cannot matter.
         self._net_key = cache(lambda number: stream(settings.seed, "net", loader.world.rank, number))
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the round is trained and evaluated, or was ended by early stopping."""
+        return is_done(self.state.progress, self.loader.goal, self.settings.early_stopping_epochs)
+
     def run(self, evaluate: Evaluate, stopping: Callable[[], bool]) -> Iterator[EpochEnd | None]:
         """Train what is left of the round. Yields None after a step, and an EpochEnd after an epoch's evaluation.
 
@@ -60,7 +65,7 @@ class Training:
         self.state.net.train()
         if progress.waits_for == "evaluate" and not (yield from self._end_epoch(evaluate)):
             return
-        if is_done(progress, goal, self.settings.early_stopping_epochs):
+        if self.is_done:
             return
         with closing(in_background(self.loader.batches(progress.example), PREFETCH_BATCHES, stopping)) as batches:
             for batch in batches:
@@ -71,7 +76,7 @@ class Training:
                 yield None
                 if ends and not (yield from self._end_epoch(evaluate)):
                     return
-                if is_done(progress, goal, self.settings.early_stopping_epochs):
+                if self.is_done:
                     return
 
     def settle(self) -> None:
@@ -103,7 +108,9 @@ class Training:
         progress.num_examples += batch.num_examples
         progress.example = batch.end
         self._pending.append((sum(losses[1:], losses[0]), progress.global_step, batch.without_data()))
-        progress.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        progress.train_seconds += seconds
         if len(self._pending) >= LOOK_EVERY_STEPS:
             self.settle()
 

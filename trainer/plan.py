@@ -19,7 +19,8 @@ class Progress:
     """A place in the training. `epoch`, `global_step` and `num_examples` count from the beginning and are never reset.
 
     `example` is the place within the round: how many of its examples were trained. `loss_sum` and `seconds` are those
-    of the epoch under way. `waits_for` is what comes next, `best` the best score of the round, reached in `best_epoch`.
+    of the epoch under way, `train_seconds` those of all steps ever. `waits_for` is what comes next. `best` is the best
+    score of the round, reached in `best_epoch`.
     """
 
     round: int = 0
@@ -29,6 +30,7 @@ class Progress:
     example: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    train_seconds: float = 0.0
     waits_for: Literal["train", "evaluate"] = "train"
     best: float | None = None
     best_epoch: int = 0
@@ -48,8 +50,14 @@ class Progress:
 
     def in_round(self, number: int) -> "Progress":
         """The beginning of round `number`."""
-        fresh = Progress(round=number, epoch=self.epoch, global_step=self.global_step, num_examples=self.num_examples)
-        return replace(fresh, best_epoch=self.epoch)
+        return Progress(
+            round=number,
+            epoch=self.epoch,
+            global_step=self.global_step,
+            num_examples=self.num_examples,
+            train_seconds=self.train_seconds,
+            best_epoch=self.epoch,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +74,11 @@ class Target:
         return self.num_epochs * self.epoch_examples
 
 
-def settings_of(round: Round, settings: TrainSettings) -> TrainSettings:
+def settings_of(fixed: Mapping[str, Any], settings: TrainSettings) -> TrainSettings:
     """The settings that hold for a round: those of class "round" as they were when it started, but its length."""
-    fixed = {name: value for name, value in round.settings.items() if name not in TARGETS}
-    return type(settings).model_validate({**settings.model_dump(), **fixed})
+    names = fields_of(settings, "round").keys() - TARGETS
+    held = {name: value for name, value in fixed.items() if name in names}
+    return type(settings).model_validate({**settings.model_dump(), **held})
 
 
 def target(round: Round, settings: TrainSettings, done: Progress) -> Target:

@@ -12,6 +12,6 @@ class World:
     world_size: int = 1
 
     def share(self, start: int, stop: int) -> tuple[int, int]:
-        """This rank's slice of the positions [start, stop) of a global batch; the slices' sizes differ by one at most."""
+        """This rank's slice of the positions [start, stop) of a global batch; sizes of slices differ by one at most."""
         num = stop - start
         return start + num * self.rank // self.world_size, start + num * (self.rank + 1) // self.world_size

@@ -1,0 +1,63 @@
+"""One attempt at the output folder: the claim, what there is to continue from, and the outcome in any case."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cloud.claim import Claim, claim
+from cloud.errors import CloudError
+from cloud.folder import Chosen, OutputFolder
+from cloud.held import HeldFolder
+from cloud.store import Store
+from cloud.threads import in_background, result_of
+from entrypoint.errors import Stopped
+from entrypoint.exits import exit_code, explain
+from entrypoint.report import Report
+from entrypoint.settings import JobConfig
+from entrypoint.stop import Stop
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The claim that this process holds, the folder to read and to write, and the newest good checkpoint, if any."""
+
+    claim: Claim
+    reading: OutputFolder
+    folder: HeldFolder
+    chosen: Chosen | None
+
+
+@contextmanager
+def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, stop: Stop) -> Iterator[Attempt]:
+    """Claim the folder and predownload, one beside the other; write the outcome at the end, whatever it is.
+
+    Raises ClaimHeld, leaving no trace, when another attempt is alive.
+    """
+    reading = OutputFolder(output)
+    predownload = partial(_predownload, reading, config, scratch, report, stop)
+    early = in_background(predownload, "predownload")
+    with report.phase("claim"):
+        held = claim(
+            output, timeout_seconds=config.claim_timeout_seconds, check=stop.check, waiting=report.console.warning
+        )
+    try:
+        report.began(held.number, config.train_url, config.task)
+        chosen = result_of(early, stop.check)
+        if not reading.is_newest(chosen):  # what was fetched before the claim counts only if it is still the newest
+            chosen = predownload()
+        yield Attempt(held, reading, HeldFolder(output, held, chosen.record.name if chosen else None), chosen)
+    except BaseException as error:
+        kind = "stopped" if isinstance(error, Stopped) else "failed"
+        code = exit_code(error, config.retry_exit_code)
+        with contextlib.suppress(CloudError):  # what ended the attempt is what the caller must hear of
+            held.finish(report.outcome(kind, code, explain(error)))
+        raise
+    held.finish(report.outcome("done" if report.has_trained else "nothing_new", 0, None))
+
+
+def _predownload(reading: OutputFolder, config: JobConfig, scratch: Path, report: Report, stop: Stop) -> Chosen | None:
+    with report.phase("predownload"):
+        return reading.choose(scratch, stop.check, start_over=config.start_over)

@@ -1,0 +1,50 @@
+"""One submission, from the claim to the exit code. `run` is the whole flow."""
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from cloud.store import Store
+from cloud.threads import in_background, result_of
+from entrypoint.attempt import Attempt, attempt
+from entrypoint.console import Console
+from entrypoint.places import open_places, scratch_directory
+from entrypoint.report import Report
+from entrypoint.settings import JobConfig
+from entrypoint.stop import Stop
+
+if TYPE_CHECKING:
+    from entrypoint.session import Session
+
+
+def run(config: JobConfig, stop: Stop, console: Console) -> int:
+    """Train what is left, then what is new; submitting the same job again continues it. Returns the exit code."""
+    report = Report(console, stop.started)
+    places = open_places(config)
+    imports = in_background(_import_trainer, "imports")  # torch takes seconds: meanwhile the stores are asked
+    with (
+        scratch_directory() as scratch,
+        attempt(config, places.output, scratch, report, stop) as held,  # claim, and predownload beside it
+        result_of(imports, stop.check)(held, places.data, config, report, stop) as session,
+    ):
+        session.restore(held, scratch)
+        while (training := session.plan()) is not None:  # catalog and census; what is left, then what is new
+            for epoch_end in training.run(session.evaluate, session.stopping):
+                if epoch_end is not None or session.saver.due():
+                    session.save(training, epoch_end)  # copied here, published in the background
+                if session.stopping():
+                    break
+            session.end_round(training)  # a stop in the middle of it is saved, and leaves from here
+        report.done()
+    return 0
+
+
+class _OpenSession(Protocol):
+    def __call__(
+        self, held: Attempt, data: Store, config: JobConfig, report: Report, stop: Stop
+    ) -> "AbstractContextManager[Session]": ...
+
+
+def _import_trainer() -> _OpenSession:
+    from entrypoint.session import open_session
+
+    return open_session

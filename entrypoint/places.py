@@ -1,0 +1,53 @@
+"""The stores that a job's URLs name."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.open import StoreOptions, open_store, overlap
+
+from cloud.mounted import Mounted
+from cloud.store import Store
+from entrypoint.errors import SettingsError
+from entrypoint.settings import JobConfig
+
+EVAL = "eval/"
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A private local folder for the checkpoint that is fetched, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="perdure-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@dataclass(frozen=True)
+class Places:
+    """`output` is written; `data` is read, and shows the evaluation shards under "eval/" wherever they lie."""
+
+    output: Store
+    data: Store
+
+
+def open_places(config: JobConfig) -> Places:
+    """The stores of train_url, data_url and eval_url; SettingsError when one would contain the other."""
+    for name, url in (("data_url", config.data_url), ("eval_url", config.eval_url)):
+        if url and overlap(config.train_url, url):
+            raise SettingsError(
+                f"--train_url {config.train_url} and --{name} {url}: one contains the other, so that a run's files "
+                "would be taken for data; use two folders"
+            )
+    return Places(open_store(config.train_url, options(config), writable=True), open_data(config))
+
+
+def open_data(config: JobConfig) -> Store:
+    """The store of the data shards, with the evaluation shards under "eval/"."""
+    data = open_store(config.data_url, options(config))
+    return Mounted(data, EVAL, open_store(config.eval_url, options(config))) if config.eval_url else data
+
+
+def options(config: JobConfig) -> StoreOptions:
+    """What the settings say of every store."""
+    return StoreOptions(endpoint_url=config.endpoint_url, region=config.region)

@@ -1,0 +1,197 @@
+"""What this attempt did: the seconds of its phases, its outcome, its metrics, and the lines that tell of it."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from cloud.catalog import Changes
+from cloud.records import Outcome, Rejected
+from entrypoint.console import Console
+from trainer.ledger import Round
+from trainer.loop import EpochEnd
+from trainer.plan import Progress, Target
+
+PHASES = (
+    "startup",
+    "claim",
+    "predownload",
+    "restore",
+    "catalog",
+    "census",
+    "train",
+    "evaluate",
+    "blocked_by_checkpoints",
+    "publish",
+    "total",
+)
+
+
+class Report:
+    """Gathers, and says, what the outcome will hold."""
+
+    def __init__(self, console: Console, started: float) -> None:
+        """`started`: when the process did, by time.monotonic."""
+        self.console = console
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.metrics: list[dict[str, Any]] = []
+        self.progress: Progress | None = None
+        self.best_metric = ""
+        self._started = started
+        self._facts: dict[str, Any] = {}
+        self._first: Progress | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds of the block to a phase."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - started
+
+    def began(self, attempt: int, url: str, task: str) -> None:
+        """The first line of every attempt."""
+        self.seconds["startup"] = time.monotonic() - self._started - self.seconds["claim"] - self.seconds["predownload"]
+        self._facts["attempt"] = attempt
+        self.console.headline("attempt", f"{attempt} of {url}   task {task}", attempt=attempt, url=url, task=task)
+
+    def resumed(self, name: str | None, rejected: Sequence[Rejected]) -> None:
+        """Which checkpoint is continued, and why others are not."""
+        self._facts.update(resumed_from=name, rejected=tuple(rejected))
+        for one in rejected:
+            self.console.warning(f"passed over {one.name}: {one.reason}")
+        refused = ", ".join(one.name for one in rejected[:3]) + (", ..." if len(rejected) > 3 else "")
+        done = self.progress
+        verified = f"{name} (epoch {done.epoch}, step {done.global_step})  verified" if done else name
+        place = verified or "none: a new run"
+        self.console.line("checkpoint", f"{place}        refused: {refused or 'none'}", name=name)
+
+    def changed(self, changes: Changes) -> None:
+        """What the catalog found, before any census."""
+        for kind, entries in (("appended", changes.appended), ("changed", changes.changed)):
+            self._add(f"{kind}_shards", [entry.key for entry in entries])
+        self._add("removed_shards", changes.removed)
+
+    def data(self, round: Round, num_same: int) -> None:
+        """The data of a new round."""
+        new = [shard for shard in round.shards if shard.split == "train"]
+        self._facts["new_examples"] = self._facts.get("new_examples", 0) + round.num_new
+        labels = _labels(round.labels)
+        vanished = sum(shard.num_vanished for shard in new)
+        gone = f", {vanished} examples vanished" if vanished else ""
+        before = f"{_count(num_same, 'shard')} as before, " if num_same else ""
+        text = f"{before}{len(new)} new: {round.num_new} examples{gone}{labels}"
+        self.console.line("data", text, num_same=num_same, num_new=len(new), labels=list(round.labels))
+
+    def same(self, changes: Changes) -> None:
+        """The data when no round starts: what is known, and what waits for the next one."""
+        waiting = len(changes.appended) + len(changes.changed)
+        waits = f", {waiting} waiting for the next round" if waiting else ", none new"
+        self.console.line("data", f"{_count(changes.num_same, 'shard')} as before{waits}", num_same=changes.num_same)
+
+    def plan(self, round: Round, goal: Target, done: Progress, batch_size: int) -> None:
+        """What is left of a round."""
+        left = goal.num_examples - done.example
+        steps = _steps(goal, done.example, batch_size)
+        old = f" + {round.num_old} old" if round.num_old else ""
+        rate = done.train_seconds / done.num_examples if done.num_examples else 0.0
+        takes = f", about {_duration(left * rate)}" if rate else ""
+        going = f" from example {done.example} of {goal.num_examples}" if done.example else ""
+        text = f"round {round.number}: {_count(goal.num_epochs, 'epoch')} over {round.num_new} new{old}{going}, "
+        self.console.line("plan", f"{text}{_count(steps, 'step')}{takes}", round=round.number, num_steps=steps)
+        if self._first is None:
+            self._first = replace(done)
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether this attempt had anything to train."""
+        return self._first is not None
+
+    def epoch(self, progress: Progress, end: EpochEnd) -> None:
+        """An epoch is over."""
+        self.metrics.append(
+            {
+                "attempt": self._facts["attempt"],
+                "round": progress.round,
+                "epoch": progress.epoch,
+                "global_step": progress.global_step,
+                "num_examples": progress.num_examples,
+                "learning_rate": end.learning_rate,
+                "loss": end.loss,
+                "metrics": dict(end.metrics),
+                "seconds": end.seconds,
+            }
+        )
+        scores = "".join(f"  {name} {value:.4g}" for name, value in end.metrics.items() if isinstance(value, float))
+        self.console.line("epoch", f"{progress.epoch}: loss {end.loss:.4g}{scores}", **self.metrics[-1])
+
+    def done(self) -> None:
+        """The last line of an attempt that came to the end."""
+        epoch = self.progress.epoch if self.progress else 0
+        what = f"epoch {epoch}{self._last_score()}" if self.has_trained else f"nothing new since epoch {epoch}"
+        self.console.line("done", f"{what}. Submit again when there are new shards.", epoch=epoch)
+
+    def outcome(self, kind: str, exit_code: int, error: str | None) -> Outcome:
+        """What `attempts/NNNNNN.json` will say."""
+        self.seconds["total"] = time.monotonic() - self._started
+        first, facts = self._first, {name: value for name, value in self._facts.items() if name != "attempt"}
+        place: dict[str, Any] = {}
+        if (progress := self.progress) is not None:
+            start = first or progress
+            place = {
+                "first_global_step": start.global_step,
+                "last_global_step": progress.global_step,
+                "epoch": progress.epoch,
+                "round": progress.round,
+                "num_examples_trained": progress.num_examples - start.num_examples,
+            }
+        seconds = {name: round(value, 6) for name, value in self.seconds.items()}
+        return Outcome.model_validate(
+            {"outcome": kind, "exit_code": exit_code, "error": error, **facts, **place, "seconds": seconds}
+        )
+
+    def _add(self, name: str, keys: Sequence[str]) -> None:
+        """Keys join those found by an earlier catalog of this attempt, each once."""
+        self._facts[name] = tuple(dict.fromkeys((*self._facts.get(name, ()), *keys)))
+
+    def _last_score(self) -> str:
+        metric = self.best_metric.removeprefix("-")
+        if not self.metrics or not isinstance(self.metrics[-1]["metrics"].get(metric), float):
+            return f": loss {self.metrics[-1]['loss']:.4g}" if self.metrics else ""
+        metrics = self.metrics[-1]["metrics"]
+        return f": {metric} {metrics[metric]:.3f}{_old_and_new(metrics.get('by_label_round', {}), metric)}"
+
+
+def _old_and_new(by_round: Mapping[str, Any], metric: str) -> str:
+    """The score of the labels that the newest round brought, beside that of all before, weighted by their examples."""
+    if len(by_round) < 2:
+        return ""
+    *old, new = by_round.values()
+    num = sum(group["num_examples"] for group in old)
+    before = sum(group[metric] * group["num_examples"] for group in old) / num
+    return f" (old labels {before:.3f}, new {new[metric]:.3f})"
+
+
+def _steps(goal: Target, start: int, batch_size: int) -> int:
+    """Steps from a place to the end; an epoch's last batch is short."""
+    per_epoch = -(-goal.epoch_examples // batch_size)
+    epochs, rest = divmod(start, goal.epoch_examples)
+    return (goal.num_epochs - epochs) * per_epoch - rest // batch_size
+
+
+def _labels(labels: Sequence[str]) -> str:
+    if not labels:
+        return ""
+    shown = ", ".join(repr(label) for label in labels[:5]) + (", ..." if len(labels) > 5 else "")
+    return f", new label {shown}" if len(labels) == 1 else f", {len(labels)} new labels {shown}"
+
+
+def _count(num: int, noun: str) -> str:
+    return f"{num} {noun}{'' if num == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

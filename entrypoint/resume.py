@@ -1,0 +1,128 @@
+"""Continuing from the checkpoint that was chosen, ours or somebody's own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloud.errors import Damaged
+from cloud.folder import OutputFolder
+from cloud.records import FileDigest, Record, Rejected
+from entrypoint.attempt import Attempt
+from entrypoint.settings import JobConfig, changed, settings_by_class
+from trainer import checkpoint
+from trainer.checkpoint import Payload
+from trainer.errors import CheckpointError, Incompatible
+from trainer.ledger import Ledger, Lines
+from trainer.plan import Progress, settings_of
+from trainer.state import TrainState, restored
+from trainer.task import Task
+from trainer.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """Where training goes on. `adopted` is somebody's own checkpoint: its network waits for the labels of round 1."""
+
+    name: str | None
+    rejected: tuple[Rejected, ...]
+    ledger: Ledger = field(default_factory=Ledger)
+    ledger_files: tuple[FileDigest, ...] = ()
+    state: TrainState | None = None
+    adopted: Payload | None = None
+
+
+def resume(
+    attempt: Attempt, task: Task, config: JobConfig, device: torch.device, scratch: Path, check: Callable[[], None]
+) -> Resumed:
+    """The state of the newest good checkpoint. All of it is checked before any is applied.
+
+    Raises Incompatible for a whole checkpoint that does not fit the settings: never a reason to take an older one.
+    """
+    if attempt.chosen is None:
+        return _foreign(attempt.reading, config, scratch, check)
+    record, path = attempt.chosen.record, attempt.chosen.path
+    payload = checkpoint.read(path)
+    if attempt.chosen.is_copy:
+        path.unlink()
+    check_run_settings(config, task, payload.settings.get("run", {}))
+    ledger = read_ledger(attempt.reading, record)
+    settings = settings_of(ledger.header(record.round)["settings"], config)
+    vocabulary = Vocabulary.from_dict(payload.vocabulary)
+    return Resumed(
+        name=record.name,
+        rejected=attempt.reading.rejected,
+        ledger=ledger,
+        ledger_files=record.ledgers,
+        state=restored(task, payload, vocabulary, settings, device),
+    )
+
+
+def read_ledger(folder: OutputFolder, record: Record) -> Ledger:
+    """The rounds that a record names."""
+
+    def lines(file: FileDigest) -> Lines:
+        return lambda: folder.read_ledger(file)
+
+    return Ledger(tuple(lines(file) for file in record.ledgers))
+
+
+def adopted(
+    payload: Payload, task: Task, config: JobConfig, device: torch.device, vocabulary: Vocabulary, num_examples: int
+) -> TrainState:
+    """The state of somebody's own checkpoint: its epochs of `num_examples` count as trained, the next one begins."""
+    epoch = payload.progress.epoch
+    trained = epoch * num_examples
+    progress = Progress(
+        round=1,
+        epoch=epoch,
+        global_step=epoch * -(-num_examples // config.batch_size),
+        num_examples=trained,
+        example=trained,
+        best_epoch=epoch,
+    )
+    return restored(task, replace(payload, progress=progress), vocabulary, config, device)
+
+
+def run_settings(config: JobConfig, task: Task) -> dict[str, Any]:
+    """The settings fixed for the folder; the task's own with the values that hold, not the texts they came as."""
+    fixed = settings_by_class(config, "run")
+    return {**fixed, "task": config.task.rpartition(":")[2], "set": task.settings.model_dump(mode="json")}
+
+
+def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any]) -> None:
+    """Incompatible, with setting, found and expected, when the folder was written with other settings for its run."""
+    url, own = config.train_url, run_settings(config, task)
+    if stored.get("task") != own["task"]:
+        found = stored.get("task")
+        raise Incompatible(f"--task: found {found} in {url}, expected {config.task}; use another --train_url")
+    found_sets, sets = dict(stored.get("set") or {}), own.pop("set")
+    differing = [(f"--set {name}", found_sets[name], value) for name, value in sets.items() if name in found_sets]
+    rest = {name: value for name, value in stored.items() if name != "set"}
+    differing += [(f"--{name}", found, expected) for name, found, expected in changed(own, rest)]
+    for setting, found, expected in differing:
+        if found != expected:
+            raise Incompatible(
+                f"{setting}: found {found} in {url}, expected {expected}; it is fixed for a folder: "
+                "go back to what was found, or use another --train_url"
+            )
+
+
+def _foreign(folder: OutputFolder, config: JobConfig, scratch: Path, check: Callable[[], None]) -> Resumed:
+    """Somebody's own checkpoint of the highest epoch that can be read; Damaged when there are some and none can."""
+    refused: list[Rejected] = []
+    for file in folder.foreign(scratch, check):
+        try:
+            payload = checkpoint.read(file.path)
+        except CheckpointError as error:
+            refused.append(Rejected(file.name, str(error)))
+            continue
+        return Resumed(name=file.name, rejected=(*folder.rejected, *refused), adopted=payload)
+    if refused and not config.start_over:
+        raise Damaged(
+            f"none of the {len(refused)} checkpoints in {config.train_url} can be read: {refused[0].reason}; "
+            "--start_over trains from scratch"
+        )
+    return Resumed(name=None, rejected=(*folder.rejected, *refused))

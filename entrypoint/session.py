@@ -1,0 +1,223 @@
+"""One attempt at work: the place where trainer and cloud meet."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from cloud.cache import ShardCache
+from cloud.open import open_store
+
+from cloud.errors import CloudError, Damaged, StoreError
+from cloud.folder import OutputFolder
+from cloud.records import FileDigest
+from cloud.store import Store
+from entrypoint.attempt import Attempt
+from entrypoint.errors import SettingsError, Stopped
+from entrypoint.export import export
+from entrypoint.places import options
+from entrypoint.report import Report
+from entrypoint.resume import adopted, read_ledger, resume, run_settings
+from entrypoint.rounds import Rounds
+from entrypoint.saver import Saver
+from entrypoint.settings import JobConfig
+from entrypoint.stop import Stop
+from trainer.checkpoint import Payload
+from trainer.data import Loader, indices_of, parts_of
+from trainer.device import pick_device
+from trainer.errors import DataError, TrainerError
+from trainer.evaluate import Evaluation, best_metric
+from trainer.ledger import Ledger, Round
+from trainer.loop import EpochEnd, Training
+from trainer.opened import OpenShards
+from trainer.plan import Progress, is_done, settings_of, target
+from trainer.state import TrainState, grown, new_state
+from trainer.task import make_task
+from trainer.vocabulary import Vocabulary
+from trainer.world import World
+
+
+class Session:
+    """What an attempt works with, and how far it is. Its methods are the steps of `job.run`, in their order."""
+
+    def __init__(
+        self, held: Attempt, cache: ShardCache, data: Store, config: JobConfig, report: Report, stop: Stop
+    ) -> None:
+        self.task = make_task(config.task, config.sets)
+        self.device = pick_device(config)
+        self.saver = Saver(config, held.folder, report, best_metric(self.task, config))
+        self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
+        report.best_metric = best_metric(self.task, config)
+        self._opened = OpenShards(self.task, cache, config.memory_bytes)
+        self._rounds = Rounds(config, data, cache, self._opened, report, stop)
+        self._ledger = Ledger()
+        self._ledger_files: tuple[FileDigest, ...] = ()
+        self._state: TrainState | None = None
+        self._adopted: Payload | None = None
+        self._evaluation: Evaluation | None = None
+        self._training: Training | None = None
+
+    def restore(self, held: Attempt, scratch: Path) -> None:
+        """Continue from the newest good checkpoint, if there is one."""
+        with self._report.phase("restore"):
+            found = resume(held, self.task, self._config, self.device, scratch, self._stop.check)
+        self._ledger, self._ledger_files, self._adopted = found.ledger, found.ledger_files, found.adopted
+        if found.state is not None:
+            self._set_state(found.state)
+        self._report.resumed(found.name, found.rejected)
+        if self._config.rounds_from:
+            self._rounds.other = _rounds_of(self._config)
+
+    def plan(self) -> Training | None:
+        """What is left of the newest round, else the round that new shards form; None when all is done."""
+        changes = self._rounds.look(self._ledger)
+        round = self._unfinished()
+        if round is not None:
+            self._rounds.check_unfinished(round, changes)
+            self._report.same(changes)
+        else:
+            round = self._rounds.next(self._ledger, changes)
+            if round is None:
+                self._report.same(changes)
+                return None
+            self._report.data(round, changes.num_same)
+            self._begin(round)
+        return self._train(round)
+
+    def evaluate(self, state: TrainState) -> Mapping[str, Any] | None:
+        """Scores on the evaluation data; None when a stop came first."""
+        assert self._evaluation is not None
+        with self._report.phase("evaluate"):
+            return self._evaluation.scores(state, self.stopping)
+
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stop.requested is not None
+
+    def save(self, training: Training, epoch_end: EpochEnd | None) -> None:
+        """Publish the state as it is now, in the background."""
+        training.settle()
+        if epoch_end is not None:
+            self._report.epoch(training.state.progress, epoch_end)
+        metrics = None if epoch_end is None else epoch_end.metrics
+        round_settings = self._ledger.header(len(self._ledger))["settings"]
+        settings = {"run": run_settings(self._config, self.task), "round": round_settings}
+        self.saver.save(training.state, settings, self._ledger_files, metrics)
+
+    def end_round(self, training: Training) -> None:
+        """Export the model of a finished round; after a stop in the middle of one, save, and raise Stopped."""
+        if not training.is_done:
+            self.save(training, None)
+        self.saver.wait()
+        self._training = None
+        if not training.is_done:
+            self._stop.check()
+        export(self._folder, run_settings(self._config, self.task), training.state)
+
+    def rescue(self) -> None:
+        """Save the steps taken before the data or a store failed: they are as good as any."""
+        if self._training is not None:
+            self.save(self._training, None)
+        self.saver.wait()
+
+    def _set_state(self, state: TrainState) -> None:
+        """Go on with this state; the report follows its progress."""
+        self._state = state
+        self._report.progress = state.progress
+
+    def _unfinished(self) -> Round | None:
+        """The newest round, when something of it is left to train or to evaluate."""
+        if self._state is None:
+            return None
+        round = self._ledger.round(len(self._ledger))
+        goal = target(round, self._config, self._state.progress)
+        patience = settings_of(round.settings, self._config).early_stopping_epochs
+        return None if is_done(self._state.progress, goal, patience) else round
+
+    def _begin(self, round: Round) -> None:
+        """Make `round` the newest: grow vocabulary and network, and publish its ledger before the first step."""
+        ledger = self._ledger.with_round(round.to_lines)
+        Evaluation(ledger, self._opened, self._config).check_labels()
+        known = self._state.vocabulary if self._state else Vocabulary()
+        vocabulary = self.task.grow(known, round.labels, self._new_examples(round))
+        self._set_state(self._grown(round, vocabulary))
+        self._ledger, self._ledger_files = (
+            ledger,
+            (
+                *self._ledger_files,
+                self._folder.write_ledger(round.number, round.to_lines()),
+            ),
+        )
+
+    def _grown(self, round: Round, vocabulary: Vocabulary) -> TrainState:
+        """The state at the beginning of a round."""
+        if self._adopted is not None:
+            payload, self._adopted = self._adopted, None
+            num_examples = target(round, self._config, Progress()).epoch_examples
+            return adopted(payload, self.task, self._config, self.device, vocabulary, num_examples)
+        if self._state is None:
+            state = new_state(self.task, vocabulary, self._config, self.device)
+        else:
+            state = grown(self._state, self.task, vocabulary, self._config)
+        state.progress = state.progress.in_round(round.number)
+        return state
+
+    def _new_examples(self, round: Round) -> Iterator[Any]:
+        """What the round brings, example by example, for a task whose vocabulary is more than its labels."""
+        own = [part for part in parts_of(round) if part.replay is None]
+        self._opened.prefetch([part.shard for part in own])
+        for part in own:
+            with self._opened.open(part.shard) as examples:
+                for index in indices_of(part, self.task, examples).tolist():
+                    self._stop.check()
+                    yield examples[index]
+
+    def _train(self, round: Round) -> Training:
+        """The training of what is left of `round`."""
+        assert self._state is not None, "a round has begun"
+        settings = settings_of(round.settings, self._config)
+        goal = target(round, self._config, self._state.progress)
+        self._evaluation = Evaluation(self._ledger, self._opened, settings)
+        loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
+        self._report.plan(round, goal, self._state.progress, settings.batch_size)
+        self._training = Training(self.task, self._state, loader, settings)
+        return self._training
+
+
+@contextmanager
+def open_session(held: Attempt, data: Store, config: JobConfig, report: Report, stop: Stop) -> Iterator[Session]:
+    """An attempt's session. However it ends, nothing is being published any longer when it has."""
+    cache = ShardCache(data, cache_directory(config), config.cache_bytes, check=stop.check)
+    session: Session | None = None
+    try:
+        session = Session(held, cache, data, config, report, stop)
+        yield session
+        session.saver.wait()
+    except Stopped:
+        if session is not None:
+            session.saver.wait()  # only what is committed may be called saved
+        raise
+    except (DataError, Damaged, StoreError):
+        if session is not None:
+            with suppress(CloudError, TrainerError):
+                session.rescue()
+        raise
+    finally:
+        if session is not None:
+            session.saver.abandon()
+        cache.close()
+
+
+def cache_directory(config: JobConfig) -> Path:
+    """Where fetched shards are kept, also from one attempt to the next on the same machine."""
+    return config.cache_dir or Path(tempfile.gettempdir()) / "perdure-cache"
+
+
+def _rounds_of(config: JobConfig) -> Ledger:
+    """The ledger of the run that --rounds_from names."""
+    folder = OutputFolder(open_store(str(config.rounds_from), options(config)))
+    records = folder.records()
+    if not records:
+        raise SettingsError(f"--rounds_from {config.rounds_from}: no checkpoint there; name the output folder of a run")
+    return read_ledger(folder, records[0])
