@@ -1,5 +1,6 @@
 """Batches of a round from any place on: found by number, never by reading through what was seen."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -127,8 +128,7 @@ class Loader:
         pieces = list(window.pieces(start, stop))
         examples = [example for piece in pieces for example in piece.examples]
         seeds = np.concatenate([piece.seeds for piece in pieces]) if pieces else np.empty(0, np.uint64)
-        micro = range(0, len(examples), self._micro_batch_size)
-        cuts = [slice(place, place + self._micro_batch_size) for place in micro]
+        cuts = _even_slices(len(examples), self._micro_batch_size)
         collate = self.opened.task.collate
         return Batch(
             micro_batches=[collate(examples[cut], self._vocabulary, seeds[cut]) for cut in cuts],
@@ -142,6 +142,15 @@ class Loader:
         if number not in self._indices:
             self._indices[number] = indices_of(self.parts[number], self.opened.task, examples)
         return self._indices[number]
+
+
+def _even_slices(num: int, at_most: int) -> list[slice]:
+    """As few slices of 0 .. num as can be, of sizes that differ by one at most: none is left with a single example,
+    which BatchNorm cannot take, when it can be helped.
+    """
+    num_slices = -(-num // at_most)
+    edges = [num * place // num_slices for place in range(num_slices + 1)] if num else []
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 @dataclass(frozen=True, slots=True)
