@@ -1,0 +1,107 @@
+"""Which checkpoint to continue from: the newest that is whole, verified byte for byte."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.errors import Damaged
+from cloud.names import CheckpointName
+from cloud.records import FileDigest, Record, Rejected
+from cloud.store import Store
+from cloud.survey import Survey, passed_over, survey
+from cloud.verifying import fetch_verified, load_record, read_verified, size_difference, verify_in_place
+
+MAX_REJECTED = 100
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A verified checkpoint. `path` is in `directory` when it is a copy, which the caller may remove, else in place."""
+
+    record: Record
+    path: Path
+    is_copy: bool
+    rejected: tuple[Rejected, ...]
+
+
+class Chooser:
+    """One choice. Only what stays wrong is a reason to pass over a checkpoint: an error of the store is raised.
+
+    Afterwards `bad` says why the records newer than the chosen one cannot be used, `rejected` (at most 100) that and
+    why other files are none, and `ledgers` holds the bytes of the ledger files that were verified.
+    """
+
+    def __init__(self, store: Store, directory: Path, check: Callable[[], None]) -> None:
+        self.bad: dict[CheckpointName, str] = {}
+        self.rejected: tuple[Rejected, ...] = ()
+        self.ledgers: dict[FileDigest, bytes] = {}
+        self._store = store
+        self._directory = directory
+        self._check = check
+
+    def choose(self) -> Chosen | None:
+        """The newest whole checkpoint; None when the folder has no record. Damaged when it has and none is whole.
+
+        Where something is missing the folder is listed once more before that counts: it may just have been pruned.
+        """
+        found = survey(self._store)
+        try:
+            taken = self._newest(found, holes_count=False)
+        except FileNotFoundError:
+            found = survey(self._store)
+            taken = self._newest(found, holes_count=True)
+        self.bad = {name: self.bad[name] for name in found.newest_first() if name in self.bad}
+        self.rejected = self._all_rejected(found, None if taken is None else taken[0].place)
+        if taken is None and self.bad:
+            raise Damaged(
+                f"none of the {len(self.bad)} checkpoints in {self._store.url} can be used: "
+                f"{next(iter(self.bad.values()))}; --start_over trains from scratch"
+            )
+        if taken is None:
+            return None
+        record, path = taken
+        return Chosen(record, path, self._store.local_path(record.object.key) is None, self.rejected)
+
+    def _all_rejected(self, found: Survey, newest: CheckpointName | None) -> tuple[Rejected, ...]:
+        bad = [Rejected(str(name), reason) for name, reason in self.bad.items()]
+        return tuple([*bad, *passed_over(found, newest)][:MAX_REJECTED])
+
+    def _newest(self, found: Survey, *, holes_count: bool) -> tuple[Record, Path] | None:
+        for name in found.newest_first():
+            self._check()
+            if name in self.bad:
+                continue
+            try:
+                return self._verified(name, found)
+            except Damaged as error:
+                self.bad[name] = str(error)
+            except FileNotFoundError as error:
+                if not holes_count:
+                    raise
+                self.bad[name] = str(error)
+        return None
+
+    def _verified(self, name: CheckpointName, found: Survey) -> tuple[Record, Path]:
+        record = load_record(self._store, name)
+        for file in (record.object, *record.ledgers):
+            _check_size(file, found)
+        for file in record.ledgers:
+            self._check()
+            if file not in self.ledgers:
+                self.ledgers[file] = read_verified(self._store, file)
+        path = self._store.local_path(record.object.key)
+        if path is not None:
+            verify_in_place(self._store, record.object, path, self._check)
+            return record, path
+        copy = self._directory / record.object.key
+        fetch_verified(self._store, record.object, copy, self._check)
+        return record, copy
+
+
+def _check_size(file: FileDigest, found: Survey) -> None:
+    """What the listing shows already: the cheap half of verifying."""
+    size = found.size(file.key)
+    if size is None:
+        raise FileNotFoundError(f"{file.key}: no object")
+    if size != file.size:
+        raise Damaged(f"{file.key}: {size_difference(size, file.size)}")

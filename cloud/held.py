@@ -1,0 +1,166 @@
+"""Writing an output folder: committing checkpoints and pruning old ones, only while the claim is held."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+from cloud.claim import Claim
+from cloud.errors import ClaimLost, Damaged, StoreError
+from cloud.folder import OutputFolder
+from cloud.names import CheckpointName, ledger_key, metrics_key
+from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded_ledgers
+from cloud.records import FileDigest, Record
+from cloud.sealed import seal, seal_lines
+from cloud.store import Store, Writer
+from cloud.survey import Survey, survey
+from cloud.transfer import Digester, upload
+from cloud.verifying import file_digest
+
+Produce = Callable[[Writer], None]
+
+
+class RecordFields(TypedDict):
+    """What the trainer says of a checkpoint beside its epoch and step; see `Record`."""
+
+    global_step: int
+    round: int
+    ledgers: tuple[FileDigest, ...]
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class HeldFolder(OutputFolder):
+    """An output folder that `claim` holds. Methods are for one thread at a time.
+
+    ClaimLost comes out of all that decides when a later attempt took over; an error of the store as it is, and then
+    the same call may be made again.
+    """
+
+    def __init__(self, store: Store, claim: Claim, parent: str | None = None) -> None:
+        """`parent` is the name of the checkpoint that was restored."""
+        super().__init__(store)
+        self.num_committed = 0
+        self.claim = claim
+        self._parent = parent
+        self._uploaded: dict[CheckpointName, Record] = {}
+
+    def publish(self, epoch: int, step: int | None, produce: Produce, **fields: Unpack[RecordFields]) -> Record:
+        """Commit a checkpoint after `epoch` complete epochs: upload what `produce` writes, then create its record.
+
+        `step` is None for a whole epoch, else the global step. Called again after an error it goes on where it was,
+        and what is committed already is not written again.
+        """
+        name = CheckpointName(self.claim.number, epoch, step)
+        if name in self._known:
+            return self._known[name]
+        # An object that was uploaded is never written again: its record may be there although no answer came.
+        if name not in self._uploaded:
+            self._uploaded[name] = self._upload(name, produce, fields)
+        record = self._uploaded[name]
+        self._check_before_commit(name)
+        self._create(name.record_key, seal(record))
+        del self._uploaded[name]
+        self._known[name] = record
+        self._parent = record.name
+        self.num_committed += 1
+        return record
+
+    def write_ledger(self, round: int, lines: Iterable[Mapping[str, Any]]) -> FileDigest:
+        """Write the ledger of a round, before its first step; once per round and attempt."""
+        key, data = ledger_key(round, self.claim.number), seal_lines(lines)
+        self._create(key, data)
+        digester = Digester(chunked=True)
+        digester.update(data)
+        file = file_digest(key, digester)
+        self._ledgers[file] = data
+        return file
+
+    def write_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write all lines of this attempt's metrics anew."""
+        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        self._store.put(metrics_key(self.claim.number), text.encode())
+
+    def write_view(self, key: str, content: bytes | Produce) -> None:
+        """Write something that the job never reads: a file in `model/`, or `report.html`."""
+        if key != "report.html" and not key.startswith("model/"):
+            raise ValueError(f"{key} is no view")
+        self.claim.check()
+        if isinstance(content, bytes):
+            self._store.put(key, content)
+        else:
+            upload(self._store, key, content)
+
+    def prune(self, keeping: Keeping) -> tuple[str, ...]:
+        """Remove what is not to be kept, and leftovers of killed attempts; returns the keys.
+
+        Nothing before this attempt committed two checkpoints, and nothing while the newest two are not both there.
+        """
+        found = survey(self._store)
+        records, unreadable = self._readable(found)
+        if self.num_committed < MIN_KEPT or not self._are_safe(records[:MIN_KEPT], found):
+            return ()
+        kept = keeping.of(records)
+        keys = [key for record in reversed(records) if record not in kept for key in _keys(record.place)]
+        for name in leftovers(found, self.claim.number):
+            self._uploaded.pop(name, None)
+            keys.append(name.object_key)
+        # What a record that cannot be read needs is not known: then every ledger stays.
+        if not unreadable:
+            keys += unneeded_ledgers(found, self.claim.number, kept)
+        for key in keys:
+            self.claim.check()
+            self._store.delete(key)
+        return tuple(keys)
+
+    def _upload(self, name: CheckpointName, produce: Produce, fields: RecordFields) -> Record:
+        digester = upload(self._store, name.object_key, produce)
+        return Record(
+            name=str(name),
+            attempt=name.attempt,
+            epoch=name.epoch,
+            whole_epoch=name.step is None,
+            object=file_digest(name.object_key, digester),
+            parent=self._parent,
+            **fields,
+        )
+
+    def _check_before_commit(self, name: CheckpointName) -> None:
+        try:
+            self.claim.check()
+        except ClaimLost:
+            # The later attempt removes it too, as a leftover.
+            with contextlib.suppress(StoreError):
+                self._store.delete(name.object_key)
+            raise
+
+    def _create(self, key: str, data: bytes) -> None:
+        """Create a file of this attempt once; what is there already with the same bytes is this very file."""
+        try:
+            self._store.create(key, data)
+        except (FileExistsError, StoreError) as error:
+            if self._there(key) == data:
+                return
+            if isinstance(error, FileExistsError):
+                raise Damaged(
+                    f"{key} in {self._store.url}: there with other content than this attempt wrote"
+                ) from error
+            raise
+
+    def _there(self, key: str) -> bytes | None:
+        try:
+            return self._store.read(key)
+        except FileNotFoundError:
+            return None
+
+    def _are_safe(self, newest: list[Record], found: Survey) -> bool:
+        """Whether those two are of this attempt, and their objects there with the right size."""
+        return len(newest) == MIN_KEPT and all(
+            record.attempt == self.claim.number and found.size(record.object.key) == record.object.size
+            for record in newest
+        )
+
+
+def _keys(name: CheckpointName) -> tuple[str, str]:
+    """In the order of removal: without its record an object is a leftover, never the other way round."""
+    return name.record_key, name.object_key

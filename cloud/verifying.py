@@ -1,0 +1,102 @@
+"""Reading files of the output folder and comparing every byte with the digests in a record."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from cloud.errors import Damaged, StoreError
+from cloud.names import CheckpointName
+from cloud.records import FileDigest, Record
+from cloud.sealed import load
+from cloud.store import Store
+from cloud.transfer import Digester, digest_file, fetch
+
+MAX_LEDGER_BYTES = 2**30
+
+Result = TypeVar("Result")
+
+
+def file_digest(key: str, digester: Digester) -> FileDigest:
+    """What a record says of a file whose bytes went through `digester`."""
+    return FileDigest(key=key, size=digester.size, chunks=digester.chunks())
+
+
+def load_record(store: Store, name: CheckpointName) -> Record:
+    """The record of a checkpoint; Damaged when it cannot be read or is another one's."""
+    record = load(store, name.record_key, Record)
+    if record.place != name:
+        raise Damaged(f"{name.record_key}: the record of {record.name}")
+    return record
+
+
+def read_verified(store: Store, file: FileDigest) -> bytes:
+    """All bytes of a small file; Damaged when they are still wrong after a second reading."""
+    if file.size > MAX_LEDGER_BYTES:
+        raise Damaged(f"{file.key}: {file.size:,} bytes are more than any ledger has")
+    return _twice(lambda: _read(store, file))
+
+
+def fetch_verified(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
+    """Copy a file to `path`, which is only left there when every byte is right. Damaged after a second try."""
+    try:
+        _twice(lambda: _fetch(store, file, path, check))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def verify_in_place(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
+    """Digest a file of a local store where it is; Damaged when it is still wrong after a second reading."""
+    _twice(lambda: _digest(store, file, path, check))
+
+
+def size_difference(size: int, expected: int) -> str:
+    """Words for a file of another size than its record says."""
+    if size == 0:
+        return "empty"
+    return f"{size:,} bytes, the record says {expected:,}: {'truncated' if size < expected else 'damaged'}"
+
+
+def _twice(read: Callable[[], Result]) -> Result:
+    # The way here can damage bytes too; only what stays wrong is wrong over there.
+    try:
+        return read()
+    except Damaged:
+        return read()
+
+
+def _read(store: Store, file: FileDigest) -> bytes:
+    data = store.read(file.key, 0, file.size + 1)
+    digester = Digester(chunked=True)
+    digester.update(data)
+    _compare(file, digester)
+    return data
+
+
+def _fetch(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
+    path.unlink(missing_ok=True)
+    digester = Digester(chunked=True)
+    fetch(store, file.key, path, size=file.size, digester=digester, check=check)
+    _compare(file, digester)
+
+
+def _digest(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
+    digester = Digester(chunked=True)
+    try:
+        digest_file(path, size=file.size, digester=digester, check=check)
+    except StoreError:
+        # A file pruned under our hands is FileNotFoundError here, which says more than an unreadable one.
+        store.stat(file.key)
+        raise
+    _compare(file, digester)
+
+
+def _compare(file: FileDigest, digester: Digester) -> None:
+    where = f"{file.key}: "
+    if digester.size != file.size:
+        raise Damaged(where + size_difference(digester.size, file.size))
+    for i, (found, expected) in enumerate(zip(digester.chunks(), file.chunks, strict=False), 1):
+        if found != expected:
+            raise Damaged(f"{where}digest of chunk {i} differs: damaged")
+    if len(digester.chunks()) != len(file.chunks):
+        raise Damaged(f"{where}the record names {len(file.chunks)} chunks of {len(digester.chunks())}")
