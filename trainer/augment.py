@@ -8,29 +8,24 @@ SHIFT_DOWN, SHIFT_RIGHT, FLIP = (stream(0, purpose) for purpose in ("shift down"
 
 
 def shift(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Images (n, H, W, C), each moved by up to an eighth of its size, down and right; the border is repeated.
+    """Images (n, H, W, C), each moved by up to an eighth of its size, up or down and left or right.
 
-    For 32x32 images that is the crop from a border of 4 pixels of He et al. (2015, section 4.2).
+    The border is repeated. For 32x32 images that is the padding by 4 and random crop of He et al., "Deep Residual
+    Learning" (2015, section 4.2), but for what the padding shows.
     """
     height, width = images.shape[1:3]
-    rows = _moved(height, SHIFT_DOWN, seeds)
-    columns = _moved(width, SHIFT_RIGHT, seeds)
-    moved: np.ndarray = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return moved
+    down, right = max(1, height // 8), max(1, width // 8)
+    padded = np.pad(images, ((0, 0), (down, down), (right, right), (0, 0)), mode="edge")
+    crops = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    rows, columns = _below(2 * down + 1, SHIFT_DOWN, seeds), _below(2 * right + 1, SHIFT_RIGHT, seeds)
+    chosen: np.ndarray = crops[np.arange(len(images)), rows, columns]
+    return chosen.transpose(0, 2, 3, 1)
 
 
 def flip(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Images (n, H, W, C), every second one or so mirrored left to right."""
     mirrored = _below(2, FLIP, seeds).astype(bool)
     return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-
-
-def _moved(length: int, key: int, seeds: np.ndarray) -> np.ndarray:
-    """For each image, which of its `length` lines goes to each place: (n, length)."""
-    most = max(1, length // 8)
-    offsets = _below(2 * most + 1, key, seeds) - most
-    moved: np.ndarray = (np.arange(length) + offsets[:, None]).clip(0, length - 1)
-    return moved
 
 
 def _below(limit: int, key: int, seeds: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def _member(group: Group, suffixes: Sequence[str], what: str) -> str:
     found = [suffix for suffix in suffixes if suffix in group.members]
     if not found:
         others = ", ".join(_name(group, suffix) for suffix in group.members)
-        raise BadExample(f"{others}: no {what} beside it, {group.key}.{' or .'.join(suffixes)}")
+        raise BadExample(f"{others}: no {what} beside it; expected {_name(group, ' or .'.join(suffixes))}")
     if found[0] in group.repeated:
         raise BadExample(f"{_name(group, found[0])}: is in the tar more than once")
     return found[0]

@@ -79,13 +79,13 @@ class Images(Task):
     def collate(
         self, examples: Sequence[Example], vocabulary: Vocabulary, seeds: np.ndarray | None
     ) -> dict[str, Tensor]:
-        """`images`: float32 of shape (n, C, H, W) from -1 to 1; `labels`: int64 of shape (n,)."""
+        """`images`: float32 (n, C, H, W) from -1 to 1, channels last in memory; `labels`: int64 (n,)."""
         pixels = np.stack([example.pixels for example in examples])
         if seeds is not None and "shift" in self.settings.augment:
             pixels = augment.shift(pixels, seeds)
         if seeds is not None and "flip" in self.settings.augment:
             pixels = augment.flip(pixels, seeds)
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
         return {"images": images, "labels": torch.tensor(_ids(examples, vocabulary))}
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
