@@ -53,7 +53,8 @@ def compare(listing: Iterable[Entry], known: Iterable[Known], digest: Callable[[
 
     Both are read once, in step, and keep in memory only what differs; `known` has each key once. Some stores list
     "a/b" before "a-b": what comes out of order is kept until its partner comes. A key listed twice in a row counts
-    once; one that comes again later may be taken for appended. `digest` runs in up to four threads at once; its errors go through.
+    once; one that comes again later may be taken for appended. `digest` runs in up to four threads at once; its
+    errors go through.
     """
     with ThreadPoolExecutor(_NUM_DIGESTS, "digest") as pool:
         merge = _Merge(pool, digest)
