@@ -1,0 +1,181 @@
+"""How each kind of bucket is reached: addresses, credentials, and how long to wait for an answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
+
+from cloud.answers import Asker
+from cloud.errors import UrlError
+from cloud.objects import Place
+from cloud.urls import Url, without_credentials
+
+if TYPE_CHECKING:
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ObjectStore as Backend
+
+# An endpoint that drops packets is given up after two attempts to connect, 10 s; one that stalls after 10 s.
+_QUICK: dict[str, str] = {"connect_timeout": "5s", "read_timeout": "10s", "timeout": "10m"}
+_QUICK_RETRY_SECONDS = 6
+# The parts of an upload share the line: on 10 Mbit/s those in flight need 54 s.
+_PATIENT: dict[str, str] = {"connect_timeout": "5s", "timeout": "60s"}
+_PATIENT_RETRY_SECONDS = 12
+_NUM_RETRIES = 3
+
+# botocore renews credentials that have less than 10 minutes left whenever it is asked.
+_ASK_AGAIN = timedelta(minutes=9)
+
+_AWS_ADVICE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
+_GOOGLE_ADVICE = "set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service account"
+_AZURE_ADVICE = "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or give the machine an identity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """What a URL does not say. Credentials are none of it: each cloud's own variables, files and roles hold them.
+
+    `endpoint_url` is the address of an S3-compatible server, of OBS, or of an emulator. `retry_seconds` bounds
+    how long one operation is repeated; it should stay well below the time between SIGTERM and SIGKILL.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    retry_seconds: float = 15.0
+
+
+_MEMORIES: dict[str, MemoryStore] = {}
+
+Build = Callable[["ClientConfig", "RetryConfig"], "Backend"]
+
+
+def place(text: str, url: Url, options: StoreOptions) -> Place | None:
+    """The place a URL names; None for a scheme that obstore does not know. Raises UrlError."""
+    makers = {"s3": _s3, "obs": _obs, "gs": _gs, "az": _az}
+    if url.scheme not in (*makers, "memory"):
+        return None
+    shown = without_credentials(text)
+    if shown != text:
+        raise UrlError(
+            f"{shown}: leave the credentials out of the URL, it ends up in logs; set them in the environment"
+        )
+    if not url.host:
+        raise UrlError(f"{text}: names no bucket; write {url.scheme}://BUCKET/FOLDER/")
+    return _memory(text, url) if url.scheme == "memory" else makers[url.scheme](text, url, options)
+
+
+def _s3(text: str, url: Url, options: StoreOptions) -> Place:
+    provider = _aws_credentials()
+    config = _given(endpoint=options.endpoint_url, region=options.region)
+    return _place(
+        Asker(text, _shown(options.endpoint_url, "AWS S3"), _key_in_words(provider)),
+        url,
+        lambda client, retry: S3Store(
+            url.host, credential_provider=provider, client_options=client, retry_config=retry,
+            disable_bulk_delete=True, **config,
+        ),
+        in_order=options.endpoint_url is None,
+    )  # fmt: skip
+
+
+def _obs(text: str, url: Url, options: StoreOptions) -> Place:
+    """Huawei OBS: the bucket in the host name, no bulk deletes without Content-MD5, no create-only puts."""
+    if not (options.endpoint_url or options.region):
+        raise UrlError(f"{text}: where is it? Set --region, as in cn-north-4, or --endpoint_url")
+    endpoint = options.endpoint_url or f"https://obs.{options.region}.myhuaweicloud.com"
+    scheme, _, host = endpoint.rstrip("/").partition("://")
+    own_host = host if host.startswith(f"{url.host}.") else f"{url.host}.{host}"
+    provider = _aws_credentials()
+    return _place(
+        Asker(text, _shown(endpoint, ""), _key_in_words(provider)),
+        url,
+        lambda client, retry: S3Store(
+            url.host, credential_provider=provider, client_options=client, retry_config=retry,
+            endpoint=f"{scheme}://{own_host}", region=options.region or "obs",
+            virtual_hosted_style_request=True, disable_bulk_delete=True,
+        ),
+        can_create=False,
+        in_order=False,
+    )  # fmt: skip
+
+
+def _gs(text: str, url: Url, options: StoreOptions) -> Place:
+    config = _given(base_url=options.endpoint_url)
+    return _place(
+        Asker(text, _shown(options.endpoint_url, "Google Cloud Storage"), _GOOGLE_ADVICE),
+        url,
+        lambda client, retry: GCSStore(url.host, client_options=client, retry_config=retry, **config),
+    )
+
+
+def _az(text: str, url: Url, options: StoreOptions) -> Place:
+    config = _given(endpoint=options.endpoint_url)
+    return _place(
+        Asker(text, _shown(options.endpoint_url, "Azure"), _AZURE_ADVICE),
+        url,
+        lambda client, retry: AzureStore(url.host, client_options=client, retry_config=retry, **config),
+        in_order=False,
+    )
+
+
+def _memory(text: str, url: Url) -> Place:
+    """One memory per name and process."""
+    backend = _MEMORIES.setdefault(url.host, MemoryStore())
+    return Place(asker=Asker(text, "this process", ""), prefix=url.prefix, backend=backend, uploads=backend)
+
+
+def _place(asker: Asker, url: Url, build: Build, *, can_create: bool = True, in_order: bool = True) -> Place:
+    try:
+        return Place(
+            asker=asker,
+            prefix=url.prefix,
+            backend=build(*_limits(_QUICK, _QUICK_RETRY_SECONDS)),
+            uploads=build(*_limits(_PATIENT, _PATIENT_RETRY_SECONDS)),
+            can_create=can_create,
+            in_order=in_order,
+        )
+    except (BaseError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UrlError(f"{asker.url}: {reason}; {asker.credentials}") from None
+
+
+def _limits(client: dict[str, str], retry_seconds: float) -> tuple["ClientConfig", "RetryConfig"]:
+    """Plain http is allowed because it is only used for an endpoint that was written so."""
+    options: Any = {"allow_http": True, **client}
+    return options, {"max_retries": _NUM_RETRIES, "retry_timeout": timedelta(seconds=retry_seconds)}
+
+
+def _aws_credentials() -> "Boto3CredentialProvider | None":
+    """What botocore finds (variables, profiles, SSO, roles; it renews them); None: obstore looks by itself."""
+    try:
+        import botocore.session
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return None
+    session = botocore.session.Session()
+    try:
+        provider = Boto3CredentialProvider(session, ttl=_ASK_AGAIN)
+    except ValueError:  # it found none; public buckets need none (AWS_SKIP_SIGNATURE)
+        return None
+    provider.config = _given(default_region=session.get_config_variable("region"))
+    return provider
+
+
+def _key_in_words(provider: "Boto3CredentialProvider | None") -> str:
+    """Which key was used, by its last four characters, and where it came from."""
+    if provider is None:
+        return _AWS_ADVICE
+    key = provider.credentials.access_key or ""
+    return f"the access key ...{key[-4:]} (found by {provider.credentials.method})"
+
+
+def _shown(endpoint_url: str | None, usual: str) -> str:
+    return without_credentials(endpoint_url) if endpoint_url else usual
+
+
+def _given(**values: str | None) -> Any:
+    """Those that were given; the others obstore takes from the environment."""
+    return {name: value for name, value in values.items() if value is not None}

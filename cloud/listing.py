@@ -1,0 +1,68 @@
+"""Listings put in the order of their keys' UTF-8 bytes, whatever order a server has, in bounded memory."""
+
+import heapq
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import IO
+
+from cloud.store import Entry
+
+RUN_ENTRIES = 50_000
+"""As many entries are held in memory; more are sorted through temporary files."""
+
+
+def key_order(key: str) -> bytes:
+    """What keys are sorted by."""
+    return key.encode("utf-8", "surrogateescape")
+
+
+def in_key_order(entries: Iterable[Entry], run_entries: int = RUN_ENTRIES) -> Iterator[Entry]:
+    """The entries sorted by key, each key once. Nothing comes out before all have come in."""
+    incoming = iter(entries)
+    run = _next_run(incoming, run_entries)
+    if len(run) < run_entries:
+        yield from _once(run)
+        return
+    spilled = [_spill(run)]
+    while run := _next_run(incoming, run_entries):
+        spilled.append(_spill(run))
+    yield from _once(heapq.merge(*map(_unspill, spilled), key=lambda entry: key_order(entry.key)))
+
+
+def folders_out_of_place(start_after: str) -> list[str]:
+    """Folders that a server may put before `start_after` though their keys sort after it.
+
+    Some servers (SeaweedFS, hierarchical Azure accounts) list the folder `a/` where a file `a` would be, so
+    before `a-1`. Only folders whose name is a beginning of `start_after` can be affected: `a/` for `a-1`.
+    """
+    cuts = (i for i, char in enumerate(start_after) if char < "/" and i > 0 and start_after[i - 1] != "/")
+    return [start_after[:i] + "/" for i in cuts]
+
+
+def _next_run(incoming: Iterator[Entry], run_entries: int) -> list[Entry]:
+    return sorted(islice(incoming, run_entries), key=lambda entry: key_order(entry.key))
+
+
+def _once(entries: Iterable[Entry]) -> Iterator[Entry]:
+    last = None
+    for entry in entries:
+        if entry.key != last:
+            yield entry
+        last = entry.key
+
+
+def _spill(run: list[Entry]) -> IO[str]:
+    file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - closed when it has been read
+    for entry in run:
+        json.dump((entry.key, entry.size, entry.version), file)
+        file.write("\n")
+    file.seek(0)
+    return file
+
+
+def _unspill(file: IO[str]) -> Iterator[Entry]:
+    with file:
+        for line in file:
+            yield Entry(*json.loads(line))

@@ -1,0 +1,179 @@
+"""Buckets, containers and process memory as stores, through obstore."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+import obstore.exceptions
+
+from cloud.answers import Asker, translated
+from cloud.listing import folders_out_of_place, in_key_order, key_order
+from cloud.store import Entry, Writer
+from cloud.urls import check_key
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta, WritableFile
+    from obstore.store import ObjectStore as Backend
+
+PART_BYTES = 16 * 2**20
+"""Size of a part of a streamed object. S3 takes 10,000 of them: objects of up to 156 GiB."""
+
+NUM_PARALLEL_PARTS = 4
+LIST_ENTRIES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A prefix of a bucket and how to reach it.
+
+    `uploads` is the same bucket with more patience, for bodies that take long to send. `in_order`: the server
+    lists by the keys' bytes; other listings are sorted here.
+    """
+
+    asker: Asker
+    prefix: str
+    backend: "Backend"
+    uploads: "Backend"
+    can_create: bool = True
+    in_order: bool = True
+
+
+class BucketStore:
+    """A `Place` as a store. Bytes that are handed over are copied unless they are immutable already."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._backend = place.backend
+
+    @property
+    def url(self) -> str:
+        """The place as the user named it, without credentials."""
+        return self._place.asker.url
+
+    @property
+    def can_create(self) -> bool:
+        """Whether this kind of store has create-only puts."""
+        return self._place.can_create
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
+        """As `Store.list`."""
+        found = self._pages(prefix, start_after)
+        if not self._place.in_order:
+            astray = (self._pages(folder, "") for folder in folders_out_of_place(start_after))
+            found = in_key_order(chain(found, *astray))
+        after = key_order(start_after)
+        return (entry for entry in found if entry.key.startswith(prefix) and key_order(entry.key) > after)
+
+    def stat(self, key: str) -> Entry:
+        """As `Store.stat`."""
+        path = self._path(key)
+        with self.translated(key):
+            return _entry(key, obstore.head(self._backend, path))
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """As `Store.read`."""
+        path = self._path(key)
+        if end is not None and end <= start:
+            self.stat(key)
+            return b""
+        with self.translated(key):
+            try:
+                return self._get(path, start, end)
+            except obstore.exceptions.GenericError:
+                # A range that begins at or past the end is an error of its own kind in every store.
+                if start < obstore.head(self._backend, path)["size"]:
+                    raise
+                return b""
+
+    def put(self, key: str, data: bytes) -> None:
+        """As `Store.put`."""
+        path = self._path(key)
+        with self.translated(key, writing=True):
+            obstore.put(self._backend, path, bytes(data), use_multipart=False)
+
+    def create(self, key: str, data: bytes) -> None:
+        """As `Store.create`."""
+        if not self.can_create:
+            self.put(key, data)
+            return
+        path = self._path(key)
+        with self.translated(key, writing=True):
+            obstore.put(self._backend, path, bytes(data), mode="create", use_multipart=False)
+
+    @contextmanager
+    def writer(self, key: str) -> Iterator[Writer]:
+        """As `Store.writer`. After an exception a multipart upload that has begun is aborted.
+
+        A process that dies leaves the parts it has sent, invisible: a lifecycle rule of the bucket removes them.
+        """
+        path = self._path(key)
+        upload = obstore.open_writer(
+            self._place.uploads, path, buffer_size=PART_BYTES, max_concurrency=NUM_PARALLEL_PARTS
+        )
+        try:
+            yield _UploadWriter(self, key, upload)
+        except BaseException as error:
+            with suppress(obstore.exceptions.BaseError, OSError):
+                upload.__exit__(type(error), error, error.__traceback__)  # aborts, as it does for any exception
+            raise
+        with self.translated(key, writing=True):
+            upload.close()
+
+    def delete(self, key: str) -> None:
+        """As `Store.delete`."""
+        path = self._path(key)
+        with suppress(FileNotFoundError), self.translated(key):
+            obstore.delete(self._backend, path)
+
+    def local_path(self, key: str) -> Path | None:
+        """None: nothing here is a file."""
+        return None
+
+    def _get(self, path: str, start: int, end: int | None) -> bytes:
+        if end is not None:
+            return bytes(obstore.get_range(self._backend, path, start=start, end=end))
+        options: GetOptions = {"range": {"offset": start}} if start else {}
+        return bytes(obstore.get(self._backend, path, options=options).bytes())
+
+    def _pages(self, prefix: str, start_after: str) -> Iterator[Entry]:
+        """What the server lists for a prefix, in its order; perhaps more than asked for."""
+        begin = self._place.prefix
+        full = begin + prefix
+        folder = full.rpartition("/")[0]
+        offset = begin + start_after if start_after else None
+        with self.translated(""):
+            for page in obstore.list(self._backend, folder or None, offset=offset, chunk_size=LIST_ENTRIES):
+                for found in page:
+                    if found["path"].startswith(full):
+                        yield _entry(found["path"][len(begin) :], found)
+
+    def _path(self, key: str) -> str:
+        return self._place.prefix + check_key(self.url, key)
+
+    @contextmanager
+    def translated(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        """Errors of obstore as those of `cloud.errors`."""
+        try:
+            yield
+        except (obstore.exceptions.BaseError, OSError, ValueError) as error:
+            raise translated(error, self._place.asker, key, writing=writing) from None
+
+
+class _UploadWriter:
+    def __init__(self, store: BucketStore, key: str, upload: "WritableFile") -> None:
+        self._store, self._key, self._upload = store, key, upload
+
+    def write(self, data: bytes, /) -> int:
+        """As `Writer.write`. obstore keeps what it is given until the part is sent, hence the copy."""
+        with self._store.translated(self._key, writing=True):
+            return self._upload.write(bytes(data))
+
+
+def _entry(key: str, found: "ObjectMeta") -> Entry:
+    """Listings and answers to HEAD quote the ETag differently on Azure."""
+    version = (found["e_tag"] or "").removeprefix("W/").strip('"')
+    return Entry(key, found["size"], version or found["version"] or found["last_modified"].isoformat())
