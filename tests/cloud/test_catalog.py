@@ -28,12 +28,13 @@ from cloud.catalog import (
 from cloud.errors import Damaged, Unreachable
 from cloud.open import open_store
 from cloud.store import Entry, Store
+from tests.cloud.places import new_memory_store
 
 
 @pytest.fixture(params=["memory", "folder"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
-        return open_store("memory://", writable=True)
+        return new_memory_store()
     (tmp_path / "store").mkdir()
     return open_store(str(tmp_path / "store"), writable=True)
 
@@ -278,7 +279,7 @@ def test_a_wrong_field_is_named_with_its_line(store: Store, name: str) -> None:
 @pytest.mark.parametrize("line", ["{", "[]", "nul", '{"key": "a.tar"}', "\udcff"])
 def test_a_line_that_is_none_of_an_index(store: Store, line: str) -> None:
     store.put(INDEX_KEY, line.encode(errors="surrogateescape"))
-    with pytest.raises(Damaged, match="line 1: [^\n]+$"):
+    with pytest.raises(Damaged, match=r"line 1: [^\n]+$"):
         read_index(store)
 
 

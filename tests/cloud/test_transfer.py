@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,42 +27,11 @@ from cloud.transfer import (
     file_errors,
     upload,
 )
+from tests.cloud.places import ReadsThrough, new_memory_store
+from tests.cloud.wrappers import Wrapper
 
 
-class Wrapped:
-    """A store around a store, for what goes wrong on purpose."""
-
-    def __init__(self, store: Store) -> None:
-        self.inner = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-class ReadsThrough(Wrapped):
-    """Calls `before(number of the read, from 1)` ahead of each read, and keeps the highest number at once."""
-
-    def __init__(self, store: Store, before: Callable[[int], None]) -> None:
-        super().__init__(store)
-        self.before = before
-        self.num_reads = self.num_now = self.num_at_once = 0
-        self.lock = threading.Lock()
-
-    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        with self.lock:
-            self.num_reads += 1
-            self.num_now += 1
-            number = self.num_reads
-            self.num_at_once = max(self.num_at_once, self.num_now)
-        try:
-            self.before(number)
-            return self.inner.read(key, start, end)
-        finally:
-            with self.lock:
-                self.num_now -= 1
-
-
-class WritesFail(Wrapped):
+class WritesFail(Wrapper):
     """The first `num_failures` writers fail at their second write."""
 
     def __init__(self, store: Store, num_failures: int, error: Exception) -> None:
@@ -94,7 +62,7 @@ class FailsAtSecond:
 @pytest.fixture(params=["memory", "folder"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
-        return open_store(f"memory://{request.node.name}/", writable=True)
+        return new_memory_store()
     (tmp_path / "store").mkdir()
     return open_store(str(tmp_path / "store"), writable=True)
 
@@ -122,7 +90,7 @@ def test_fetch_copies_and_digests(store: Store, tmp_path: Path, size: int) -> No
 
 def test_chunks_are_digested_side_by_side_and_one_after_the_other(tmp_path: Path) -> None:
     data = content(2 * CHUNK_BYTES + 5)
-    store = open_store("memory://", writable=True)
+    store = new_memory_store()
     store.put("k", data)
     side_by_side, in_order, of_file = (Digester(chunked=True) for _ in range(3))
     fetch(store, "k", tmp_path / "copy", size=len(data), digester=side_by_side)
@@ -180,7 +148,7 @@ def test_fetch_never_writes_over_a_file(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_middle_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    def fail_third(number: int) -> None:
+    def fail_third(key: str, number: int) -> None:
         if number == 3:
             raise Unreachable("reset")
 
@@ -198,7 +166,7 @@ class Stopped(Exception):
 def test_a_stop_gets_through_while_the_store_hangs(store: Store, tmp_path: Path) -> None:
     store.put("k", content(3 * PART_BYTES))
     answer = threading.Event()
-    hanging = ReadsThrough(store, lambda number: answer.wait() and None if number > 1 else None)
+    hanging = ReadsThrough(store, lambda key, number: number > 1 and answer.wait())
     deadline = time.monotonic() + 0.5
 
     def check() -> None:
@@ -218,10 +186,10 @@ def test_a_stop_gets_through_while_the_store_hangs(store: Store, tmp_path: Path)
 
 
 def test_parts_are_read_in_parallel_but_never_more_than_said(tmp_path: Path) -> None:
-    store = open_store("memory://", writable=True)
+    store = new_memory_store()
     store.put("k", bytes(CHUNK_BYTES + 3 * PART_BYTES))
     for chunked in (False, True):
-        slow = ReadsThrough(store, lambda number: time.sleep(0.05))
+        slow = ReadsThrough(store, lambda key, number: time.sleep(0.05))
         path = tmp_path / f"copy {chunked}"
         fetch(slow, "k", path, size=CHUNK_BYTES + 3 * PART_BYTES, digester=Digester(chunked=chunked))
         assert 1 < slow.num_at_once <= NUM_PARTS
@@ -248,7 +216,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_fills_up_while_fetching(tiny_disk: Path) -> None:
-    store = open_store("memory://", writable=True)
+    store = new_memory_store()
     store.put("k", content(5 * 2**20))
     with pytest.raises(StoreFull, match=f"{tiny_disk}/copy"):
         fetch(store, "k", tiny_disk / "copy", size=5 * 2**20, digester=Digester())
