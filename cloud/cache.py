@@ -84,7 +84,11 @@ class ShardCache:
         path = self._store.local_path(shard.key)
         if path is not None:
             return path, self._digest_in_place(shard, path)
-        content = self._find_or_begin(shard)
+        try:
+            content = self._find_or_begin(shard)
+        except CacheTooSmall:
+            self._store.stat(shard.key)  # a file that is gone was not found in place: FileNotFoundError
+            raise
         if isinstance(content, Job):
             content = self._run(content, self._check_open)
         with self._changed:

@@ -82,7 +82,7 @@ class Slot:
         del self.contents[content.digest]
         self._used_bytes -= content.size
         path = self.reserve(content.size)
-        with suppress(FileNotFoundError), file_errors(path):
+        with file_errors(path), suppress(FileNotFoundError):
             content.path.rename(path)
         return path
 
@@ -110,7 +110,7 @@ class Slot:
 def _take_free(directory: Path) -> tuple[Path, BinaryIO]:
     for number in itertools.count():
         path = directory / str(number)
-        with suppress(FileExistsError, BlockingIOError), file_errors(path):  # no folder, or another process's
+        with file_errors(path), suppress(FileExistsError, BlockingIOError):  # no folder, or another process's
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             return path, _locked(path / _LOCK)
     raise AssertionError("there is always one more number")

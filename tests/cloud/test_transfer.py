@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import subprocess
 import threading
 import time
 from array import array
@@ -200,19 +199,6 @@ def test_a_full_disk_and_a_forbidden_place_have_names(tmp_path: Path) -> None:
         Path("/dev/full").write_bytes(b"x")
     with pytest.raises(AccessDenied, match="secret"), file_errors(tmp_path / "secret"):
         raise PermissionError
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    place = tmp_path / "tiny"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place]
-    mounted = subprocess.run(mount, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mounting needs root")
-    yield place
-    subprocess.run(["umount", place], check=True)
 
 
 def test_a_disk_that_fills_up_while_fetching(tiny_disk: Path) -> None:
