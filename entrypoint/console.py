@@ -184,7 +184,7 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 
 def _silence(stream: TextIO) -> None:
-    """Send what still comes, also the interpreter's last flush, to nowhere."""
+    """Send what still comes to nowhere; a task's print would else fail, or the interpreter's last flush (exit 120)."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -12,6 +12,7 @@ from entrypoint.errors import SettingsError
 from entrypoint.values import Given, name_of
 
 _MAX_BYTES = 2**20
+_MAX_DEPTH = 4
 _NULL_TAG = "tag:yaml.org,2002:null"
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp"))
 
@@ -19,7 +20,7 @@ _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float"
 def read_jobfile(path: Path) -> list[tuple[str, Given]]:
     """The settings in the file, by name, each with its line; SettingsError where it is no such file."""
     node = _root(path)
-    if node is None:
+    if node is None or node.tag == _NULL_TAG:  # empty, or nothing but `---`
         return []
     found: dict[str, Given] = {}
     for key, value_node, line in _members(node, path):
@@ -37,17 +38,26 @@ def _root(path: Path) -> yaml.Node | None:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MAX_BYTES)
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            # A few lines of aliases to aliases unfold to gigabytes, and settings have no use for them.
-            if isinstance(event, yaml.AliasEvent):
-                raise SettingsError(f"{path}, line {event.start_mark.line + 1}: aliases (*name) are not allowed")
+        _check_events(text, path)
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise SettingsError(f"--config {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise SettingsError(_yaml_problem(path, error)) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(f"--config {path}: is no YAML text: {error}") from error
+
+
+def _check_events(text: str, path: Path) -> None:
+    """Refuse what makes small files endless: aliases to aliases unfold to gigabytes, deep nests take hours to read."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias or depth > _MAX_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            problem = "aliases (*name) are" if is_alias else f"more than {_MAX_DEPTH} levels are"
+            raise SettingsError(f"{path}, line {line}: {problem} not allowed")
 
 
 def _members(node: yaml.Node, path: Path) -> Iterator[tuple[str, yaml.Node, int]]:

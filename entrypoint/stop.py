@@ -61,7 +61,7 @@ class Stop:
 
     @property
     def requested(self) -> str | None:
-        """The reason to stop, or None. Costs about a tenth of a microsecond: asked at every step."""
+        """The reason to stop, or None. Costs a fraction of a microsecond: it is asked at every step."""
         if self._reason is None and self._clock() >= self._deadline:
             self.request(self._deadline_reason)
         return self._reason

@@ -1,0 +1,134 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from entrypoint.errors import Stopped
+from entrypoint.stop import Stop
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_first_reason_stays():
+    clock = Clock()
+    stop = Stop(clock)
+    stop.check()
+    assert stop.requested is None
+    clock.now = 105.0
+    stop.request("SIGTERM")
+    clock.now = 106.0
+    stop.request("SIGINT")
+    assert (stop.requested, stop.at) == ("SIGTERM", 105.0)
+    with pytest.raises(Stopped, match=r"^SIGTERM$"):
+        stop.check()
+
+
+def test_the_time_limit_counts_from_the_start():
+    clock = Clock()
+    stop = Stop(clock)
+    clock.now += 50
+    stop.limit(60)
+    clock.now += 9.9
+    assert stop.requested is None
+    clock.now += 0.1
+    assert stop.requested == "--max_run_seconds 60 reached"
+    assert stop.at == 160.0
+
+
+def test_no_limit():
+    clock = Clock()
+    stop = Stop(clock)
+    stop.limit(0)
+    clock.now += 1e9
+    assert stop.requested is None
+
+
+def test_asking_is_cheap_enough_for_every_step():
+    stop = Stop()
+    stop.limit(3600)
+    best = min(_seconds_of_1000(stop) for _ in range(20))
+    assert best / 1000 < 5e-6  # measured 0.2 us; the bound only catches a change of kind
+
+
+def _seconds_of_1000(stop):
+    started = time.perf_counter()
+    for _ in range(1000):
+        stop.requested  # noqa: B018 - the property is what is measured
+    return time.perf_counter() - started
+
+
+WAITER = """
+import sys, time
+from entrypoint.stop import Stop
+stop = Stop()
+stop.install()
+{more}
+print("ready", flush=True)
+while stop.requested is None:
+    time.sleep(0.01)
+print(stop.requested, flush=True)
+{after}
+"""
+
+
+def start(more="", after=""):
+    code = WAITER.format(more=more, after=after)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sets_the_flag_and_nothing_else(number):
+    process = start()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert (out, process.returncode) == (f"{number.name}\n", 0)
+    assert ("second SIGINT" in err) == (number == signal.SIGINT)
+
+
+@pytest.mark.parametrize(("more", "code"), [("", 143), ("stop.leave_with(200)", 200)])
+def test_a_second_sigint_leaves_at_once(more, code):
+    process = start(more, after="time.sleep(60)")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "SIGINT\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert err.splitlines()[-1].startswith("perdure: left at once")
+
+
+def test_sigint_after_sigterm_is_the_first_sigint():
+    process = start(after="time.sleep(0.3)")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "SIGTERM\n"
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_a_signal_while_the_interpreter_ends_changes_nothing():
+    after = """
+import os
+class Late:
+    def __del__(self, write=os.write, kill=os.kill, pid=os.getpid()):
+        write(1, b"late\\n")  # modules are torn down, and the interpreter gave the signals back before
+        kill(pid, 15)
+late = Late()
+"""
+    process = start(after=after)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert out == "SIGTERM\nlate\n", err
+    assert process.returncode == 0
