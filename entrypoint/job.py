@@ -28,7 +28,7 @@ def run(config: JobConfig, stop: Stop, console: Console) -> int:
     ):
         session.restore(held, scratch)
         while (training := session.plan()) is not None:  # catalog and census; what is left, then what is new
-            for epoch_end in training.run(session.evaluate, session.stopping):
+            for epoch_end in session.train(training):
                 if epoch_end is not None or session.saver.due():
                     session.save(training, epoch_end)  # copied here, published in the background
                 if session.stopping():

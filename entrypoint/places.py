@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.open import StoreOptions, open_store, overlap
-
 from cloud.mounted import Mounted
+from cloud.open import StoreOptions, open_store, overlap
 from cloud.store import Store
 from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
@@ -51,3 +50,8 @@ def open_data(config: JobConfig) -> Store:
 def options(config: JobConfig) -> StoreOptions:
     """What the settings say of every store."""
     return StoreOptions(endpoint_url=config.endpoint_url, region=config.region)
+
+
+def cache_directory(config: JobConfig) -> Path:
+    """Where fetched shards are kept, also from one attempt to the next on the same machine."""
+    return config.cache_dir or Path(tempfile.gettempdir()) / "perdure-cache"

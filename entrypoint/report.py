@@ -82,7 +82,7 @@ class Report:
         vanished = sum(shard.num_vanished for shard in new)
         gone = f", {vanished} examples vanished" if vanished else ""
         before = f"{_count(num_same, 'shard')} as before, " if num_same else ""
-        text = f"{before}{len(new)} new: {round.num_new} examples{gone}{labels}"
+        text = f"{before}{_count(len(new), 'new shard')}: {round.num_new} examples{gone}{labels}"
         self.console.line("data", text, num_same=num_same, num_new=len(new), labels=list(round.labels))
 
     def same(self, changes: Changes) -> None:
@@ -124,8 +124,9 @@ class Report:
                 "seconds": end.seconds,
             }
         )
-        scores = "".join(f"  {name} {value:.4g}" for name, value in end.metrics.items() if isinstance(value, float))
-        self.console.line("epoch", f"{progress.epoch}: loss {end.loss:.4g}{scores}", **self.metrics[-1])
+        scores = [f"{name} {value:.4g}" for name, value in end.metrics.items() if isinstance(value, float)]
+        evaluated = f"; evaluation: {', '.join(scores)}" if scores else ""
+        self.console.line("epoch", f"{progress.epoch}: loss {end.loss:.4g}{evaluated}", **self.metrics[-1])
 
     def done(self) -> None:
         """The last line of an attempt that came to the end."""
@@ -148,6 +149,7 @@ class Report:
                 "num_examples_trained": progress.num_examples - start.num_examples,
             }
         seconds = {name: round(value, 6) for name, value in self.seconds.items()}
+        seconds["train"] = round(seconds["train"] - seconds["evaluate"] - seconds["blocked_by_checkpoints"], 6)
         return Outcome.model_validate(
             {"outcome": kind, "exit_code": exit_code, "error": error, **facts, **place, "seconds": seconds}
         )

@@ -1,25 +1,24 @@
 """One attempt at work: the place where trainer and cloud meet."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cloud.cache import ShardCache
-from cloud.open import open_store
-
 from cloud.errors import CloudError, Damaged, StoreError
 from cloud.folder import OutputFolder
+from cloud.open import open_store
 from cloud.records import FileDigest
 from cloud.store import Store
 from entrypoint.attempt import Attempt
+from entrypoint.census import Census
 from entrypoint.errors import SettingsError, Stopped
 from entrypoint.export import export
-from entrypoint.places import options
+from entrypoint.places import cache_directory, options
 from entrypoint.report import Report
 from entrypoint.resume import adopted, read_ledger, resume, run_settings
-from entrypoint.rounds import Rounds
+from entrypoint.rounds import Rounds, check_unfinished
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
@@ -50,7 +49,8 @@ class Session:
         self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
         report.best_metric = best_metric(self.task, config)
         self._opened = OpenShards(self.task, cache, config.memory_bytes)
-        self._rounds = Rounds(config, data, cache, self._opened, report, stop)
+        census = Census(config, data, cache, self._opened, report.console, stop)
+        self._rounds = Rounds(config, census, report)
         self._ledger = Ledger()
         self._ledger_files: tuple[FileDigest, ...] = ()
         self._state: TrainState | None = None
@@ -74,7 +74,7 @@ class Session:
         changes = self._rounds.look(self._ledger)
         round = self._unfinished()
         if round is not None:
-            self._rounds.check_unfinished(round, changes)
+            check_unfinished(round, changes)
             self._report.same(changes)
         else:
             round = self._rounds.next(self._ledger, changes)
@@ -85,15 +85,14 @@ class Session:
             self._begin(round)
         return self._train(round)
 
-    def evaluate(self, state: TrainState) -> Mapping[str, Any] | None:
-        """Scores on the evaluation data; None when a stop came first."""
-        assert self._evaluation is not None
-        with self._report.phase("evaluate"):
-            return self._evaluation.scores(state, self.stopping)
-
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
         return self._stop.requested is not None
+
+    def train(self, training: Training) -> Iterator[EpochEnd | None]:
+        """Take the steps that are left: None after a step, an EpochEnd after an epoch; both are places to save."""
+        with self._report.phase("train"):
+            yield from training.run(self._evaluate, self.stopping)
 
     def save(self, training: Training, epoch_end: EpochEnd | None) -> None:
         """Publish the state as it is now, in the background."""
@@ -107,11 +106,11 @@ class Session:
 
     def end_round(self, training: Training) -> None:
         """Export the model of a finished round; after a stop in the middle of one, save, and raise Stopped."""
-        if not training.is_done:
+        if not training.is_done():
             self.save(training, None)
         self.saver.wait()
         self._training = None
-        if not training.is_done:
+        if not training.is_done():
             self._stop.check()
         export(self._folder, run_settings(self._config, self.task), training.state)
 
@@ -120,6 +119,12 @@ class Session:
         if self._training is not None:
             self.save(self._training, None)
         self.saver.wait()
+
+    def _evaluate(self, state: TrainState) -> Mapping[str, Any] | None:
+        """Scores on the evaluation data; None when a stop came first."""
+        assert self._evaluation is not None
+        with self._report.phase("evaluate"):
+            return self._evaluation.scores(state, self.stopping)
 
     def _set_state(self, state: TrainState) -> None:
         """Go on with this state; the report follows its progress."""
@@ -207,11 +212,6 @@ def open_session(held: Attempt, data: Store, config: JobConfig, report: Report, 
         if session is not None:
             session.saver.abandon()
         cache.close()
-
-
-def cache_directory(config: JobConfig) -> Path:
-    """Where fetched shards are kept, also from one attempt to the next on the same machine."""
-    return config.cache_dir or Path(tempfile.gettempdir()) / "perdure-cache"
 
 
 def _rounds_of(config: JobConfig) -> Ledger:

@@ -51,7 +51,6 @@ class Training:
         # Seeded anew for each micro-batch, dropout needs no saved generator and stray draws elsewhere cannot matter.
         self._net_key = cache(lambda number: stream(settings.seed, "net", loader.world.rank, number))
 
-    @property
     def is_done(self) -> bool:
         """Whether the round is trained and evaluated, or was ended by early stopping."""
         return is_done(self.state.progress, self.loader.goal, self.settings.early_stopping_epochs)
@@ -65,7 +64,7 @@ class Training:
         self.state.net.train()
         if progress.waits_for == "evaluate" and not (yield from self._end_epoch(evaluate)):
             return
-        if self.is_done:
+        if self.is_done():
             return
         with closing(in_background(self.loader.batches(progress.example), PREFETCH_BATCHES, stopping)) as batches:
             for batch in batches:
@@ -76,7 +75,7 @@ class Training:
                 yield None
                 if ends and not (yield from self._end_epoch(evaluate)):
                     return
-                if self.is_done:
+                if self.is_done():
                     return
 
     def settle(self) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_reloaded_every_few_steps_it_ends_bit_for_bit_the_same(bench, undisturbe
         if number == 2:
             state = bench.second(state)
         training = bench.training(state)
-        while not training.is_done:
+        while not training.is_done():
             for _ in training.run(bench.evaluate, lambda: False):
                 count += 1
                 if count % every == 0:
@@ -140,7 +141,7 @@ def test_a_stop_in_evaluation_saves_that_evaluation_comes_next(bench, undisturbe
     assert state.progress.waits_for == "evaluate"
     assert state.progress.epoch == 0
     state = bench.reloaded(training)
-    while not (training := bench.training(state)).is_done:
+    while not (training := bench.training(state)).is_done():
         list(training.run(interrupted, lambda: False))
     state = bench.second(state)
     list(bench.training(state).run(bench.evaluate, lambda: False))
@@ -166,7 +167,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path):
         state = bench.start()
         for module in state.net.modules():
             module.training = False
-        state.net.train = lambda mode=True: state.net  # type: ignore[method-assign, misc]
+        state.net.train = partial(lambda net, mode=True: net, state.net)  # type: ignore[method-assign]
         for count, _ in enumerate(bench.training(state).run(bench.evaluate, lambda: False)):
             if count == 4:
                 break
@@ -218,7 +219,7 @@ def test_early_stopping_ends_a_round_whose_score_does_not_rise(tmp_path):
     training = bench.training(state)
     ends = [end for end in training.run(lambda state: {"accuracy": next(scores)}, lambda: False) if end]
     assert len(ends) == 4
-    assert training.is_done
+    assert training.is_done()
     assert (state.progress.best, state.progress.best_epoch) == (0.5, 2)
 
 

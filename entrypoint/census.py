@@ -1,0 +1,103 @@
+"""The census of shards where they are: which there are, and what each of them holds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from cloud.cache import ShardCache, Wanted
+from cloud.catalog import IndexEntry, list_shards, read_index
+from cloud.store import Entry, Store
+from entrypoint.console import Console
+from entrypoint.places import EVAL
+from entrypoint.settings import JobConfig
+from entrypoint.stop import Stop
+from trainer.census import CensusRules, against_earlier, check_bad_examples, take_census
+from trainer.errors import DataError
+from trainer.ledger import Shard
+from trainer.opened import OpenShards
+
+
+class Census:
+    """Lists the shards of a store, and reads those that are asked for, fetched ahead."""
+
+    def __init__(
+        self, config: JobConfig, data: Store, cache: ShardCache, opened: OpenShards, console: Console, stop: Stop
+    ) -> None:
+        self._config, self._data, self._cache, self._opened = config, data, cache, opened
+        self._console, self._stop = console, stop
+
+    def listing(self, *, under: str = "", excluding: str = "", start_after: str = "") -> Iterator[Entry]:
+        """The shards that the task reads, sorted by key."""
+        suffixes = self._opened.task.suffixes
+        return list_shards(self._data, suffixes, under=under, excluding=excluding, start_after=start_after)
+
+    def digest(self, entry: Entry) -> str:
+        """What the content is, where a listing alone does not tell."""
+        self._stop.check()
+        _, sha256 = self._cache.acquire(Wanted(entry.key, entry.size, None))
+        self._cache.release(entry.key)
+        return sha256
+
+    def no_shards(self) -> str:
+        """What to say when there are none."""
+        names = ", ".join(f"*{suffix}" for suffix in self._opened.task.suffixes)
+        return f"{self._data.url}: no shards; task {self._config.task} reads {names}, plain or compressed"
+
+    def take(
+        self, entries: Sequence[Entry], earlier: Mapping[str, Shard] | None = None, *, use_index: bool = True
+    ) -> list[Shard]:
+        """What each shard holds. `earlier`: those that were edited, as they were before.
+
+        DataError for a shard that cannot be read or is empty, and for bad examples unless they are to be skipped.
+        """
+        earlier = earlier or {}
+        rules = self._rules(entries)
+        index = read_index(self._data) if use_index and not rules.eval_fraction else {}
+        indexed = {
+            entry.key: index[entry.key] for entry in entries if _knows(index, entry) and entry.key not in earlier
+        }
+        unread = [Wanted(entry.key, entry.size, None) for entry in entries if entry.key not in indexed]
+        self._cache.prefetch(unread)
+        shards = []
+        with self._console.progress(len(entries), "census", "shards") as progress:
+            for entry in entries:
+                self._stop.check()
+                known = indexed.get(entry.key)
+                shards.append(_from_index(known, entry) if known else self._one(entry, earlier.get(entry.key), rules))
+                progress.update()
+        check_bad_examples(shards, rules)
+        return shards
+
+    def _rules(self, entries: Sequence[Entry]) -> CensusRules:
+        has_eval = any(entry.key.startswith(EVAL) for entry in entries)
+        return CensusRules(
+            on_bad_example=self._config.on_bad_example,
+            max_bad_examples=self._config.max_bad_examples,
+            eval_fraction=0.0 if has_eval else self._config.eval_fraction,
+        )
+
+    def _one(self, entry: Entry, earlier: Shard | None, rules: CensusRules) -> Shard:
+        if entry.size > self._config.max_shard_bytes:
+            limit = int(self._config.max_shard_bytes)
+            raise DataError(f"{entry.key}: {entry.size:,} bytes, more than --max_shard_bytes {limit:,}; split it")
+        path, sha256 = self._cache.acquire(Wanted(entry.key, entry.size, None))
+        try:
+            with self._opened.read(entry.key, path, sha256) as examples:
+                task, found = self._opened.task, _found(entry, sha256)
+                shard = take_census(task, examples, found, rules, self._stop.check)
+                return shard if earlier is None else against_earlier(task, examples, shard, earlier)
+        finally:
+            self._cache.release(entry.key)
+
+
+def _found(entry: Entry, sha256: str) -> Shard:
+    split = "eval" if entry.key.startswith(EVAL) else "train"
+    return Shard(key=entry.key, size=entry.size, sha256=sha256, version=entry.version, split=split)
+
+
+def _knows(index: Mapping[str, IndexEntry], entry: Entry) -> bool:
+    return entry.key in index and index[entry.key].size == entry.size
+
+
+def _from_index(known: IndexEntry, entry: Entry) -> Shard:
+    """What the index says; its digest is verified when the shard is first fetched."""
+    split = "eval" if entry.key.startswith(EVAL) else "train"
+    return Shard(**known.model_dump(), version=entry.version, split=split)
