@@ -118,7 +118,7 @@ def test_an_acquire_takes_the_space_of_fetches_that_hang(tmp_path: Path) -> None
         eventually(lambda: len(store.keys) == 3)
         started = time.monotonic()
         assert cache.acquire(urgent)[0].read_bytes() == content("urgent.tar")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         go.set()
         eventually(lambda: files(tmp_path) == digests(*shards[:2], urgent))
         cache.release("urgent.tar")
@@ -287,7 +287,7 @@ def test_close_does_not_wait_for_a_store_that_hangs(tmp_path: Path) -> None:
     eventually(lambda: len(store.keys) == NUM_THREADS)
     started = time.monotonic()
     cache.close()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
     assert files(tmp_path) == set()
     go.set()
     with caching(store, tmp_path, 5 * SIZE) as again:

@@ -175,7 +175,7 @@ def test_a_stop_gets_through_while_the_store_hangs(store: Store, tmp_path: Path)
     started = time.monotonic()
     with pytest.raises(Stopped):
         fetch(hanging, "k", tmp_path / "copy", size=3 * PART_BYTES, digester=Digester(), check=check)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
     assert not (tmp_path / "copy").exists()
     answer.set()
     while hanging.num_now:
