@@ -1,5 +1,7 @@
 """A layer that grows by blocks: what was learned stays, and new rows move as far as new parameters do."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,13 +44,18 @@ def grow(
     return grown, new_optimizer
 
 
-@pytest.fixture
-def trained() -> tuple[GrowingLinear, torch.optim.AdamW]:
+@pytest.fixture(scope="module")
+def trained_once() -> tuple[GrowingLinear, torch.optim.AdamW]:
     torch.manual_seed(0)
     net = GrowingLinear(FEATURES, [OLD])
     optimizer = optimizer_of(net)
     train(net, optimizer, PAST_STEPS)
     return net, optimizer
+
+
+@pytest.fixture
+def trained(trained_once: tuple[GrowingLinear, torch.optim.AdamW]) -> tuple[GrowingLinear, torch.optim.AdamW]:
+    return copy.deepcopy(trained_once)
 
 
 def largest_steps(weight: nn.Parameter, optimizer: torch.optim.Optimizer, rows: slice, steps: int) -> Tensor:
