@@ -38,7 +38,12 @@ def open_places(config: JobConfig) -> Places:
                 f"--train_url {config.train_url} and --{name} {url}: one contains the other, so that a run's files "
                 "would be taken for data; use two folders"
             )
-    return Places(open_store(config.train_url, options(config), writable=True), open_data(config))
+    return Places(open_output(config), open_data(config))
+
+
+def open_output(config: JobConfig) -> Store:
+    """The store of train_url."""
+    return open_store(config.train_url, options(config), writable=True)
 
 
 def open_data(config: JobConfig) -> Store:

@@ -101,13 +101,17 @@ class Report:
         going = f" from example {done.example} of {goal.num_examples}" if done.example else ""
         text = f"round {round.number}: {_count(goal.num_epochs, 'epoch')} over {round.num_new} new{old}{going}, "
         self.console.line("plan", f"{text}{_count(steps, 'step')}{takes}", round=round.number, num_steps=steps)
-        if self._first is None:
-            self._first = replace(done)
+        self.trains(done)
 
     @property
     def has_trained(self) -> bool:
         """Whether this attempt had anything to train."""
         return self._first is not None
+
+    def trains(self, progress: Progress) -> None:
+        """Training begins or goes on from here."""
+        if self._first is None:
+            self._first = replace(progress)
 
     def epoch(self, progress: Progress, end: EpochEnd) -> None:
         """An epoch is over."""
@@ -125,8 +129,9 @@ class Report:
             }
         )
         scores = [f"{name} {value:.4g}" for name, value in end.metrics.items() if isinstance(value, float)]
-        evaluated = f"; evaluation: {', '.join(scores)}" if scores else ""
-        self.console.line("epoch", f"{progress.epoch}: loss {end.loss:.4g}{evaluated}", **self.metrics[-1])
+        trained = [] if end.loss is None else [f"loss {end.loss:.4g}"]
+        evaluated = [f"evaluation: {', '.join(scores)}"] if scores else []
+        self.console.line("epoch", f"{progress.epoch}: {'; '.join([*trained, *evaluated])}", **self.metrics[-1])
 
     def done(self) -> None:
         """The last line of an attempt that came to the end."""
@@ -161,7 +166,8 @@ class Report:
     def _last_score(self) -> str:
         metric = self.best_metric.removeprefix("-")
         if not self.metrics or not isinstance(self.metrics[-1]["metrics"].get(metric), float):
-            return f": loss {self.metrics[-1]['loss']:.4g}" if self.metrics else ""
+            loss = self.metrics[-1]["loss"] if self.metrics else None
+            return f": loss {loss:.4g}" if loss is not None else ""
         metrics = self.metrics[-1]["metrics"]
         return f": {metric} {metrics[metric]:.3f}{_old_and_new(metrics.get('by_label_round', {}), metric)}"
 

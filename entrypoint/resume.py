@@ -42,7 +42,8 @@ def resume(
     Raises Incompatible for a whole checkpoint that does not fit the settings: never a reason to take an older one.
     """
     if attempt.chosen is None:
-        return _foreign(attempt.reading, config, scratch, check)
+        name, content, rejected = newest_foreign(attempt.reading, config, scratch, check)
+        return Resumed(name=name, rejected=rejected, adopted=content)
     record, path = attempt.chosen.record, attempt.chosen.path
     payload = checkpoint.read(path)
     if attempt.chosen.is_copy:
@@ -110,19 +111,22 @@ def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any])
             )
 
 
-def _foreign(folder: OutputFolder, config: JobConfig, scratch: Path, check: Callable[[], None]) -> Resumed:
-    """Somebody's own checkpoint of the highest epoch that can be read; Damaged when there are some and none can."""
+def newest_foreign(
+    folder: OutputFolder, config: JobConfig, scratch: Path, check: Callable[[], None]
+) -> tuple[str | None, Payload | None, tuple[Rejected, ...]]:
+    """Somebody's own checkpoint of the highest epoch that can be read: its name, content, and what was passed over.
+
+    Name and content are None when there is none; Damaged when there are some and none can be read.
+    """
     refused: list[Rejected] = []
     for file in folder.foreign(scratch, check):
         try:
-            payload = checkpoint.read(file.path)
+            return file.name, checkpoint.read(file.path), (*folder.rejected, *refused)
         except CheckpointError as error:
             refused.append(Rejected(file.name, str(error)))
-            continue
-        return Resumed(name=file.name, rejected=(*folder.rejected, *refused), adopted=payload)
     if refused and not config.start_over:
         raise Damaged(
             f"none of the {len(refused)} checkpoints in {config.train_url} can be read: {refused[0].reason}; "
             "--start_over trains from scratch"
         )
-    return Resumed(name=None, rejected=(*folder.rejected, *refused))
+    return None, None, (*folder.rejected, *refused)

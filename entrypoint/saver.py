@@ -15,7 +15,6 @@ from entrypoint.report import Report
 from entrypoint.settings import JobConfig
 from trainer.checkpoint import FORMAT, HostCopy, check_finite, write
 from trainer.evaluate import score_of
-from trainer.state import TrainState
 
 
 class Saver:
@@ -38,20 +37,18 @@ class Saver:
         return False
 
     def save(
-        self,
-        state: TrainState,
-        settings: Mapping[str, Any],
-        ledgers: tuple[FileDigest, ...],
-        metrics: Mapping[str, Any] | None,
+        self, content: Mapping[str, Any], ledgers: tuple[FileDigest, ...], metrics: Mapping[str, Any] | None
     ) -> None:
-        """Copy the state and publish it. `metrics`: those of the epoch that just ended; None in the middle of one."""
-        progress = state.progress
-        place = (progress.epoch, progress.global_step, progress.waits_for)
+        """Copy what a checkpoint shall hold and publish it; nothing when it is what was saved last.
+
+        `metrics`: those of the epoch that just ended; None in the middle of one.
+        """
+        place = (content["epoch"], content["global_step"], content["progress"]["waits_for"])
         if place == self._saved:
             return
         with self._report.phase("blocked_by_checkpoints"):
             self.wait()
-            payload = self._host.take({**state.state_dict(), "settings": dict(settings), **_constants(state)})
+            payload = self._host.take({"format": FORMAT, **content})
         lines = list(self._report.metrics)
         publish = partial(self._publish, payload, ledgers, metrics, lines)
         self._work = in_background(publish, "publisher")
@@ -102,9 +99,3 @@ class Saver:
 
     def _score(self, record: Record) -> float | None:
         return score_of(record.metrics, self._best_metric) if self._best_metric else None
-
-
-def _constants(state: TrainState) -> dict[str, Any]:
-    """What a reader of the file expects, and a resume does not need: both follow from settings and place."""
-    rate = float(state.optimizer.param_groups[0]["lr"])
-    return {"format": FORMAT, "scheduler": {"learning_rate": rate}, "rng": {}, "ema": None}

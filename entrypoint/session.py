@@ -102,7 +102,7 @@ class Session:
         metrics = None if epoch_end is None else epoch_end.metrics
         round_settings = self._ledger.header(len(self._ledger))["settings"]
         settings = {"run": run_settings(self._config, self.task), "round": round_settings}
-        self.saver.save(training.state, settings, self._ledger_files, metrics)
+        self.saver.save({**training.state.state_dict(), "settings": settings}, self._ledger_files, metrics)
 
     def end_round(self, training: Training) -> None:
         """Export the model of a finished round; after a stop in the middle of one, save, and raise Stopped."""

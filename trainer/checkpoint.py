@@ -19,12 +19,14 @@ from trainer.plan import Progress
 
 FORMAT = 1
 PLAIN = (bool, int, float, str, type(None))
-OPTIONAL = ("scheduler", "scaler", "rng", "ema")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
-    """The content of a checkpoint file. `format` None: somebody's own file with `net`, `optimizer`, `epoch` only."""
+    """The content of a checkpoint file. `format` None: somebody's own file with `net`, `optimizer`, `epoch` only.
+
+    `others` holds what a training loop of the user's own keeps beside network and optimizer.
+    """
 
     net: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
@@ -32,6 +34,7 @@ class Payload:
     scaler: Mapping[str, Any] | None
     settings: Mapping[str, Any]
     vocabulary: Mapping[str, Any]
+    others: Mapping[str, Any]
     format: int | None
 
 
@@ -116,5 +119,6 @@ def _payload(path: Path, content: Mapping[str, Any]) -> Payload:
         scaler=content.get("scaler"),
         settings=content.get("settings") or {},
         vocabulary=content.get("vocabulary") or {},
+        others=content.get("others") or {},
         format=found,
     )

@@ -34,10 +34,13 @@ Evaluate = Callable[[TrainState], Mapping[str, Any] | None]
 
 @dataclass(frozen=True, kw_only=True)
 class EpochEnd:
-    """An epoch was trained and evaluated. `loss` is the mean over its examples, in training."""
+    """An epoch was trained and evaluated. `loss` is the mean over its examples, in training.
 
-    loss: float
-    learning_rate: float
+    In a loop of the user's own both numbers are what it noted, None when it did not.
+    """
+
+    loss: float | None
+    learning_rate: float | None
     metrics: Mapping[str, Any]
     seconds: float
 

@@ -43,6 +43,10 @@ class TrainState:
             "epoch": self.progress.epoch,
             "global_step": self.progress.global_step,
             "progress": asdict(self.progress),
+            # What readers of such files expect, and a resume does not need: both follow from settings and place.
+            "scheduler": {"learning_rate": float(self.optimizer.param_groups[0]["lr"])},
+            "rng": {},
+            "ema": None,
         }
 
 
