@@ -9,9 +9,9 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from cloud.answers import Asker
-from cloud.errors import UrlError
+from cloud.errors import AccessDenied, UrlError
 from cloud.objects import Place
-from cloud.urls import Url, without_credentials
+from cloud.urls import Url, check_key, without_credentials
 
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
@@ -64,11 +64,13 @@ def place(text: str, url: Url, options: StoreOptions) -> Place | None:
         )
     if not url.host:
         raise UrlError(f"{text}: names no bucket; write {url.scheme}://BUCKET/FOLDER/")
+    if url.prefix:
+        check_key(text, url.prefix.rstrip("/"))
     return _memory(text, url) if url.scheme == "memory" else makers[url.scheme](text, url, options)
 
 
 def _s3(text: str, url: Url, options: StoreOptions) -> Place:
-    provider = _aws_credentials()
+    provider = _aws_credentials(text)
     config = _given(endpoint=options.endpoint_url, region=options.region)
     return _place(
         Asker(text, _shown(options.endpoint_url, "AWS S3"), _key_in_words(provider)),
@@ -77,7 +79,7 @@ def _s3(text: str, url: Url, options: StoreOptions) -> Place:
             url.host, credential_provider=provider, client_options=client, retry_config=retry,
             disable_bulk_delete=True, **config,
         ),
-        in_order=options.endpoint_url is None,
+        in_order=False,  # S3's own directory buckets and SeaweedFS have orders of their own
     )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def _obs(text: str, url: Url, options: StoreOptions) -> Place:
     endpoint = options.endpoint_url or f"https://obs.{options.region}.myhuaweicloud.com"
     scheme, _, host = endpoint.rstrip("/").partition("://")
     own_host = host if host.startswith(f"{url.host}.") else f"{url.host}.{host}"
-    provider = _aws_credentials()
+    provider = _aws_credentials(text)
     return _place(
         Asker(text, _shown(endpoint, ""), _key_in_words(provider)),
         url,
@@ -138,7 +140,7 @@ def _place(asker: Asker, url: Url, build: Build, *, can_create: bool = True, in_
             in_order=in_order,
         )
     except (BaseError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rpartition(" error: ")[2]
         raise UrlError(f"{asker.url}: {reason}; {asker.credentials}") from None
 
 
@@ -148,10 +150,11 @@ def _limits(client: dict[str, str], retry_seconds: float) -> tuple["ClientConfig
     return options, {"max_retries": _NUM_RETRIES, "retry_timeout": timedelta(seconds=retry_seconds)}
 
 
-def _aws_credentials() -> "Boto3CredentialProvider | None":
+def _aws_credentials(text: str) -> "Boto3CredentialProvider | None":
     """What botocore finds (variables, profiles, SSO, roles; it renews them); None: obstore looks by itself."""
     try:
         import botocore.session
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
         return None
@@ -160,6 +163,8 @@ def _aws_credentials() -> "Boto3CredentialProvider | None":
         provider = Boto3CredentialProvider(session, ttl=_ASK_AGAIN)
     except ValueError:  # it found none; public buckets need none (AWS_SKIP_SIGNATURE)
         return None
+    except BotoCoreError as error:
+        raise AccessDenied(f"{text}: no AWS credentials: {' '.join(str(error).split())}") from None
     provider.config = _given(default_region=session.get_config_variable("region"))
     return provider
 
@@ -169,7 +174,8 @@ def _key_in_words(provider: "Boto3CredentialProvider | None") -> str:
     if provider is None:
         return _AWS_ADVICE
     key = provider.credentials.access_key or ""
-    return f"the access key ...{key[-4:]} (found by {provider.credentials.method})"
+    source = provider.credentials.method
+    return f"the access key ...{key[-4:]} (from {'AWS_ACCESS_KEY_ID' if source == 'env' else source})"
 
 
 def _shown(endpoint_url: str | None, usual: str) -> str:

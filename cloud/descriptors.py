@@ -111,7 +111,10 @@ def make_folder(path: Path) -> None:
     if path.exists():
         raise NotADirectoryError(errno.ENOTDIR, "no folder", str(path))
     make_folder(path.parent)
-    path.mkdir(exist_ok=True)
+    try:
+        path.mkdir(exist_ok=True)
+    except FileNotFoundError:  # the folder above is there; so /proc and the like
+        raise PermissionError(errno.EPERM, "no folder can be made", str(path)) from None
     sync_path(path.parent)
 
 

@@ -32,13 +32,15 @@ def in_key_order(entries: Iterable[Entry], run_entries: int = RUN_ENTRIES) -> It
 
 
 def folders_out_of_place(start_after: str) -> list[str]:
-    """Folders that a server may put before `start_after` though their keys sort after it.
+    """Folders that a server may list before `start_after` or skip, though their keys sort after it.
 
     Some servers (SeaweedFS, hierarchical Azure accounts) list the folder `a/` where a file `a` would be, so
-    before `a-1`. Only folders whose name is a beginning of `start_after` can be affected: `a/` for `a-1`.
+    before `a-1`. Only folders whose name is a beginning of `start_after` can be affected: `a/` for `a-1` and `a`.
     """
-    cuts = (i for i, char in enumerate(start_after) if char < "/" and i > 0 and start_after[i - 1] != "/")
-    return [start_after[:i] + "/" for i in cuts]
+    if not start_after:
+        return []
+    cuts = (i for i, char in enumerate(start_after + " ") if char < "/" and not start_after[:i].endswith("/"))
+    return [start_after[:i] + "/" for i in cuts if i > 0]
 
 
 def _next_run(incoming: Iterator[Entry], run_entries: int) -> list[Entry]:

@@ -45,7 +45,7 @@ class LocalStore:
         self._root = root
         self._has_links = True
         if writable:
-            with self._translated(""):
+            with self._translated("", writing=True):
                 self._has_links = self._prepare()
 
     @property
@@ -89,7 +89,7 @@ class LocalStore:
         return self._staged(key, create=False)
 
     def delete(self, key: str) -> None:
-        """As `Store.delete`."""
+        """As `Store.delete`; an emptied folder stays, since another writer may be about to use it."""
         folders, name = self._split(key)
         with suppress(FileNotFoundError), self._translated(key), self._folder(folders) as folder:
             os.unlink(name, dir_fd=folder)

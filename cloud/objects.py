@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import obstore
 import obstore.exceptions
 
-from cloud.answers import Asker, translated
+from cloud.answers import Asker, means_past_end, translated
 from cloud.listing import folders_out_of_place, in_key_order, key_order
 from cloud.store import Entry, Writer
 from cloud.urls import check_key
@@ -83,11 +83,10 @@ class BucketStore:
         with self.translated(key):
             try:
                 return self._get(path, start, end)
-            except obstore.exceptions.GenericError:
-                # A range that begins at or past the end is an error of its own kind in every store.
-                if start < obstore.head(self._backend, path)["size"]:
-                    raise
-                return b""
+            except obstore.exceptions.GenericError as error:
+                if means_past_end(error):
+                    return b""
+                raise
 
     def put(self, key: str, data: bytes) -> None:
         """As `Store.put`."""

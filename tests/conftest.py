@@ -1,0 +1,26 @@
+"""Servers that tests share: one per session and test process, started when first asked for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import AzureServer, S3Server, Unavailable, start_azure, start_s3
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running SeaweedFS server; make a bucket of your own in it."""
+    with start_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """A running Azurite server; skipped where npm's registry cannot be reached."""
+    try:
+        started = start_azure(tmp_path_factory.mktemp("azure"))
+        server = started.__enter__()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    yield server
+    started.__exit__(None, None, None)
