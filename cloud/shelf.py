@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from pathlib import Path
 
-from cloud.slot import Content, Slot
+from cloud.slot import Content, Slot, content_name
 
 NOW = -1.0
 """The place of what an `acquire` waits for: before everything that is fetched ahead."""
@@ -70,7 +70,7 @@ class Shelf:
         if content is None or not content.verified or content.size != shard.size or not content.path.exists():
             return None
         content.key = shard.key
-        self.slot.contents.move_to_end(content.digest)
+        self.slot.contents.move_to_end(content.name)
         return content
 
     def job(self, shard: Wanted) -> Job | None:
@@ -106,7 +106,7 @@ class Shelf:
 
     def finish(self, job: Job, digest: str) -> Content:
         """The job's file is whole: the content, pinned."""
-        content = self.slot.keep(job.path, job.wanted.size, digest)
+        content = self.slot.keep(job.path, job.wanted.size, content_name(digest, job.wanted.key))
         content.num_pins += 1
         content.key = job.wanted.key
         if job.wanted.sha256 is None:
@@ -135,7 +135,8 @@ class Shelf:
 
     def _name(self, shard: Wanted) -> str:
         """What tells its content from others: the digest, as soon as it is known."""
-        return shard.sha256 or self._digests.get(shard) or f"key {shard.key}"
+        digest = shard.sha256 or self._digests.get(shard)
+        return content_name(digest, shard.key) if digest else f"key {shard.key}"
 
     def _must_come(self, shard: Wanted) -> bool:
         return shard.size <= self.slot.limit_bytes and self.job(shard) is None and self.ready(shard) is None

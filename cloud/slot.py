@@ -13,7 +13,8 @@ from cloud.transfer import file_errors
 
 _LOCK = "lock"
 _PARTIAL = ".partial"
-_OURS = re.compile(rf"[0-9a-f]{{64}}|[0-9]+{re.escape(_PARTIAL)}")
+_OURS = re.compile(rf"[0-9a-f]{{64}}(\.[a-z0-9]{{1,8}}){{0,2}}|[0-9]+{re.escape(_PARTIAL)}")
+_ENDING = re.compile(r"(\.[a-z0-9]{1,8}){0,2}$")
 
 
 @dataclass(eq=False)
@@ -21,11 +22,22 @@ class Content:
     """A whole file. `verified` means that this process digested it; `key` is what it was last wanted for."""
 
     path: Path
-    digest: str
+    name: str
     size: int
     verified: bool = True
     key: str = ""
     num_pins: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex."""
+        return self.name[:64]
+
+
+def content_name(digest: str, key: str) -> str:
+    """What a content is called: its digest, and what the key ends in, because readers go by that (.tar, .csv.gz)."""
+    ending = _ENDING.search(key.rpartition("/")[2])
+    return digest + (ending.group() if ending and not ending.group().endswith(_PARTIAL) else "")
 
 
 class Slot:
@@ -62,16 +74,16 @@ class Slot:
             path.unlink(missing_ok=True)
         self._used_bytes -= size
 
-    def keep(self, path: Path, size: int, digest: str) -> Content:
+    def keep(self, path: Path, size: int, name: str) -> Content:
         """Make a content of a reserved file that is whole and verified; of two that are equal one stays."""
-        content = self.contents.get(digest)
+        content = self.contents.get(name)
         if content is not None and content.verified and content.path.exists():
             self.give_back(path, size)
             return content
         with file_errors(path):
-            path.rename(self.path / digest)
+            path.rename(self.path / name)
         if content is None:
-            content = self.contents[digest] = Content(self.path / digest, digest, size)
+            content = self.contents[name] = Content(self.path / name, name, size)
         else:
             self._used_bytes -= content.size
             content.size, content.verified = size, True
@@ -79,7 +91,7 @@ class Slot:
 
     def reopen(self, content: Content) -> Path:
         """Make a reserved file of a content again, which may have been deleted behind our back."""
-        del self.contents[content.digest]
+        del self.contents[content.name]
         self._used_bytes -= content.size
         path = self.reserve(content.size)
         with file_errors(path), suppress(FileNotFoundError):
@@ -88,7 +100,7 @@ class Slot:
 
     def evict(self, content: Content) -> None:
         """Delete a content."""
-        del self.contents[content.digest]
+        del self.contents[content.name]
         self.give_back(content.path, content.size)
 
     def close(self) -> None:

@@ -43,7 +43,8 @@ def caching(
 
 
 def files(tmp_path: Path) -> set[str]:
-    return {file.name for file in (tmp_path / "cache/0").iterdir()} - {"lock"}
+    """The digests of what is there."""
+    return {file.name[:64] for file in (tmp_path / "cache/0").iterdir()} - {"lock"}
 
 
 def digests(*shards: Wanted) -> set[str | None]:
@@ -322,7 +323,7 @@ def test_content_not_known_yet_is_found_out_once(tmp_path: Path) -> None:
         cache.prefetch([unknown])
         eventually(lambda: files(tmp_path) == digests(shard))
         assert {cache.acquire(wanted) for wanted in (unknown, shard, unknown)} == {
-            (tmp_path / "cache/0" / str(shard.sha256), shard.sha256)
+            (tmp_path / "cache/0" / f"{shard.sha256}.tar", shard.sha256)
         }
     assert store.keys == ["a.tar"]
 
@@ -396,3 +397,17 @@ def test_many_readers_never_exceed_the_limit_nor_get_wrong_bytes(tmp_path: Path)
         watcher.join()
     assert limit // 2 < most <= limit
     assert all(name in digests(*shards) for name in files(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "ending"),
+    [("a/b.tar", ".tar"), ("x.csv.gz", ".csv.gz"), ("none", ""), ("odd.T!R", ""), (".hid.tar.zst", ".tar.zst")],
+)
+def test_a_fetched_file_ends_as_its_key_does_because_readers_go_by_that(tmp_path: Path, key: str, ending: str) -> None:
+    store = new_memory_store()
+    wanted = put(store, key)
+    for _ in range(2):  # fetched, then found as a leftover
+        with caching(store, tmp_path, 10 * SIZE) as cache:
+            path, digest = cache.acquire(wanted)
+            assert path.name == digest + ending
+            assert path.read_bytes() == content(key)
