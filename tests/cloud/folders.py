@@ -1,0 +1,59 @@
+"""Output folders for the tests: attempts that commit something small, and time that only sleeping moves."""
+
+from cloud.claim import Claim, claim
+from cloud.held import HeldFolder
+from cloud.records import Outcome, Record
+from cloud.store import Store, Writer
+
+DONE = Outcome(outcome="done", exit_code=0)
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.longest = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.longest = max(self.longest, seconds)
+        self.now += seconds
+
+
+def claimed(store: Store) -> Claim:
+    """A claim without further signs of life; a silent holder is replaced without really waiting."""
+    time = Time()
+    one = claim(store, clock=time.clock, sleep=time.sleep)
+    one.stop_beating()
+    return one
+
+
+def held(store: Store) -> HeldFolder:
+    return HeldFolder(store, claimed(store))
+
+
+def publish(folder: HeldFolder, epoch: int, step: int | None = None, data: bytes = b"state of a network") -> Record:
+    """Commit a checkpoint with a ledger of one shard."""
+
+    def produce(writer: Writer) -> None:
+        writer.write(data)
+
+    ledger = folder.write_ledger(1, [{"key": "a.tar"}])
+    steps = epoch * 100 if step is None else step
+    return folder.publish(epoch, step, produce, global_step=steps, round=1, ledgers=(ledger,), metrics={}, settings={})
+
+
+def attempts(store: Store, *epochs: int) -> None:
+    """One attempt for each epoch, which commits it and ends."""
+    for epoch in epochs:
+        folder = held(store)
+        publish(folder, epoch, data=b"state of epoch %d" % epoch)
+        folder.claim.finish(DONE)
+
+
+def flipped(data: bytes) -> bytes:
+    """The same with one bit changed."""
+    return data[:3] + bytes([data[3] ^ 1]) + data[4:]
