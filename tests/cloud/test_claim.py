@@ -21,19 +21,16 @@ from cloud.open import open_store
 from cloud.records import ClaimFile, Host, Outcome
 from cloud.sealed import seal
 from cloud.store import Store
-from tests.cloud.folders import DONE, Time
+from tests.cloud.folders import DONE, Time, new_folder
 from tests.cloud.wrappers import Doubling, Failing, PutOnly, Wrapper
 
 ELSEWHERE = Host(boot_id="another", pid_namespace="pid:[1]", pid=1, start_ticks=1, name="far")
 CLAIMS = "attempts/"
 
 
-@pytest.fixture(params=["local", "memory", "local, put only", "memory, put only"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    opened = open_store(
-        str(tmp_path / "run") if "local" in request.param else f"memory://{tmp_path.name}", writable=True
-    )
-    return PutOnly(opened) if "put only" in request.param else opened
+@pytest.fixture(params=["local", "memory", "s3", "put-only local", "put-only memory", "put-only s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return new_folder(request.param, request)
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import pytest
 from cloud.errors import AccessDenied, Damaged, Unreachable
 from cloud.folder import OutputFolder
 from cloud.names import CheckpointName
-from cloud.open import open_store
 from cloud.records import FileDigest
 from cloud.sealed import seal
 from cloud.store import Store
-from tests.cloud.folders import DONE, attempts, flipped, held, publish
+from tests.cloud.folders import DONE, attempts, flipped, held, new_folder, publish
 from tests.cloud.wrappers import Failing, Far, Wrapper
 
 
@@ -20,12 +19,9 @@ def no_check() -> None:
     pass
 
 
-@pytest.fixture(params=["local", "far", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    opened = open_store(
-        f"memory://{tmp_path.name}" if request.param == "memory" else str(tmp_path / "run"), writable=True
-    )
-    return Far(opened) if request.param == "far" else opened
+@pytest.fixture(params=["local", "far local", "memory", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return new_folder(request.param, request)
 
 
 def chosen(store: Store, tmp_path: Path) -> tuple[str | None, dict[str, str]]:

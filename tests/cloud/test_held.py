@@ -16,7 +16,7 @@ from cloud.open import open_store
 from cloud.pruning import Keeping
 from cloud.records import Record
 from cloud.store import Store, Writer
-from tests.cloud.folders import DONE, claimed, held, publish
+from tests.cloud.folders import DONE, claimed, held, new_folder, publish
 from tests.cloud.wrappers import Doubling, Failing, Far, PutOnly, Wrapper
 
 KEEP_TWO = Keeping(last=2, best=0, every=0, score=lambda record: None)
@@ -27,11 +27,9 @@ def local(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "run"), writable=True)
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return open_store(
-        f"memory://{tmp_path.name}" if request.param == "memory" else str(tmp_path / "run"), writable=True
-    )
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return new_folder(request.param, request)
 
 
 def checkpoints(store: Store) -> list[str]:
