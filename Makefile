@@ -86,8 +86,11 @@ $(TORCH_STAMP): | $(VENV)/bin/pip
 	@$(PIP) torch
 	@touch $@
 
+SIZE_demo := 100 MB
+SIZE_dev := 250 MB
+
 $(VENV)/demo.stamp $(VENV)/dev.stamp: $(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) $(TORCH_STAMP)
-	@echo "Installing what is left for '$*', about 250 MB at most."
+	@echo "Downloading the other packages, about $(SIZE_$*)."
 	@$(PIP) --quiet --upgrade setuptools
 	@$(PIP) --quiet --no-build-isolation --editable '.[$*]'
 	@touch $@

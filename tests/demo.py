@@ -27,8 +27,8 @@ DATA, NEW, MORE, RUN = (FOLDER / name for name in ("data", "new", "more", "run")
 EPOCHS = 15
 NUM_FIRST, NUM_NEW, NUM_NEW_NINES = 840, 360, 120
 ARGUMENTS = (
-    f"--data_url ./{DATA} --train_url ./{RUN} --task images --epochs {EPOCHS}"
-    " --set image_size=8 --set channels=1 --set stages=2 --set augment=shift"
+    f"--data_url ./{DATA} --train_url ./{RUN} --task images --epochs {EPOCHS} --epoch_fraction 0.4 --threads 1"
+    " --set image_size=8 --set channels=1 --set stages=2 --set width=32"
 )
 EPOCHS_BEFORE_STOP = 3
 LIMIT_SECONDS = 120
@@ -72,8 +72,8 @@ def make_shards() -> int:
     ]
     for number, (folder, part) in enumerate(parts):
         write_tar(folder / f"digits-{number:02}.tar", images[part], labels[part])
-    for folder, chosen in ((DATA, held_out & ~is_nine), (NEW, held_out & is_nine)):
-        write_tar(folder / "eval" / f"{folder.name}.tar", images[chosen], labels[chosen])
+    for path, chosen in ((DATA / "eval/0-to-8.tar", held_out & ~is_nine), (NEW / "eval/9.tar", held_out & is_nine)):
+        write_tar(path, images[chosen], labels[chosen])
     return len(list(DATA.glob("*.tar")))
 
 
@@ -109,15 +109,12 @@ def read_attempt(path: Path) -> dict[str, Any]:
 
 def show(attempts: Sequence[dict[str, Any]]) -> None:
     """A table of the attempts."""
-    table = Table()
-    for heading in ("attempt", "outcome", "exit code", "resumed from", "round", "epoch", "steps", "examples"):
-        table.add_column(heading)
-    table.add_column("accuracy")
+    table = Table("attempt", "outcome", "exit code", "resumed from", "round", "epoch", "steps", "examples", "accuracy")
     for one in attempts:
+        numbers = (one["round"], one["epoch"], f"{one['first_global_step']} to {one['last_global_step']}")
         accuracy = "-" if one["accuracy"] is None else f"{one['accuracy']:.3f}"
-        steps = f"{one['first_global_step']} to {one['last_global_step']}"
-        names = ("attempt", "outcome", "exit_code", "resumed_from", "round", "epoch")
-        table.add_row(*(str(one[name]) for name in names), steps, str(one["num_examples_trained"]), accuracy)
+        row = (one["attempt"], one["outcome"], one["exit_code"], one["resumed_from"] or "-", *numbers)
+        table.add_row(*map(str, row), str(one["num_examples_trained"]), accuracy)
     Console(width=120).print(table)
 
 

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+import perdure
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("entrypoint", "trainer", "cloud")
 SOURCES = {
     path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
+    for path in [
+        ROOT / "perdure.py",
+        *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))),
+    ]
 }
 MAIN = "entrypoint/__main__.py"
 
@@ -109,6 +113,12 @@ def _hands_on(handler: ast.ExceptHandler) -> bool:
     body = [node for statement in handler.body for node in ast.walk(statement)]
     given = any(isinstance(node, ast.Name) and node.id == handler.name for node in body)
     return given or any(isinstance(node, ast.Raise) for node in body)
+
+
+def test_public_names_are_declared_and_explained() -> None:
+    assert perdure.__all__ == sorted(perdure.__all__)
+    assert [name for name in perdure.__all__ if not getattr(perdure, name).__doc__] == []
+    assert sorted(name for name in vars(perdure) if name[0].isupper()) == perdure.__all__
 
 
 def test_changelog_knows_the_version() -> None:
