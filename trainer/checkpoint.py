@@ -6,6 +6,8 @@ The file is one dict with the keys that users of the published pattern know (`ne
 
 import math
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +20,31 @@ from trainer.errors import CheckpointError, NonFinite
 from trainer.plan import Progress
 
 FORMAT = 1
+MAX_REASON_CHARS = 200
+WRAPPER = "module."
+"""What DataParallel and DistributedDataParallel put before every name of the network inside."""
+
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError, AssertionError,
+    struct.error,
+)  # fmt: skip
+"""What torch.load raises for bytes that are no checkpoint, or a damaged one."""
+
+FOREIGN_KINDS: Mapping[str, type] = {"net": dict, "optimizer": dict, "epoch": int}
+OWN_KINDS: Mapping[str, type] = {**FOREIGN_KINDS, "progress": dict}
+
 PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
-    """The content of a checkpoint file. `format` None: somebody's own file with `net`, `optimizer`, `epoch` only.
+    """The content of a checkpoint file; `name` is the file's, for messages.
 
+    `format` is None for somebody's own file, of which only `net`, `optimizer` and `epoch` count.
     `others` holds what a training loop of the user's own keeps beside network and optimizer.
     """
 
+    name: str
     net: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     progress: Progress
@@ -91,34 +108,97 @@ def check_finite(payload: Mapping[str, Any]) -> None:
 
 def read(path: Path) -> Payload:
     """The content of a checkpoint file on the CPU; CheckpointError when it is none. Runs no code from the file."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path.name}: torch cannot read it: {str(error).splitlines()[0]}") from error
+    content = _load(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path.name}: holds a {type(content).__name__}, expected a dict with net, optimizer, epoch"
         )
-    for name, kind in (("net", Mapping), ("optimizer", Mapping), ("epoch", int)):
-        if not isinstance(content.get(name), kind):
-            raise CheckpointError(f"{path.name}: has no {name!r}")
-    return _payload(path, content)
+    try:
+        return _payload(path.name, content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error
 
 
-def _payload(path: Path, content: Mapping[str, Any]) -> Payload:
+def _load(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():  # torch warns of what it then cannot read anyway
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise CheckpointError(f"{path.name}: torch.load cannot read it: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Of what torch says only the first sentence: its advice is to run the pickled code."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds more than tensors and plain values, which might run code"
+    if isinstance(error, RuntimeError) and str(error):
+        return str(error).splitlines()[0].partition(". ")[0][:MAX_REASON_CHARS]
+    return "it is truncated or damaged"
+
+
+def _payload(name: str, content: Mapping[str, Any]) -> Payload:
     found = content.get("format")
     if found is not None and found != FORMAT:
-        raise CheckpointError(f"{path.name}: format {found}, this version reads {FORMAT}; use a newer perdure")
-    if not all(isinstance(tensor, Tensor) for tensor in content["net"].values()):
-        raise CheckpointError(f"{path.name}: net holds something other than tensors")
-    progress = content.get("progress") or {"epoch": content["epoch"]}
+        raise CheckpointError(f"format {found}, this version reads {FORMAT}; use a newer perdure")
+    _check_kinds(content, FOREIGN_KINDS if found is None else OWN_KINDS)
+    return _foreign(name, content) if found is None else _own(name, content)
+
+
+def _own(name: str, content: Mapping[str, Any]) -> Payload:
     return Payload(
+        name=name,
         net=content["net"],
         optimizer=content["optimizer"],
-        progress=Progress.from_dict(progress),
+        progress=Progress.from_dict(content["progress"]),
         scaler=content.get("scaler"),
         settings=content.get("settings") or {},
         vocabulary=content.get("vocabulary") or {},
         others=content.get("others") or {},
-        format=found,
+        format=FORMAT,
     )
+
+
+def _foreign(name: str, content: Mapping[str, Any]) -> Payload:
+    """What else somebody's own file holds has a meaning that is not known."""
+    _check_optimizer(content["optimizer"])
+    return Payload(
+        name=name,
+        net=_without_wrapper(content["net"]),
+        optimizer=content["optimizer"],
+        progress=Progress(epoch=content["epoch"]),
+        scaler=None,
+        settings={},
+        vocabulary={},
+        others={},
+        format=None,
+    )
+
+
+def _check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            found = f"a {type(content[name]).__name__}" if name in content else "nothing"
+            raise CheckpointError(f"{name}: found {found}, expected a {kind.__name__}")
+    if content["epoch"] < 0:
+        raise CheckpointError(f"epoch: found {content['epoch']}, expected 0 or more")
+    for name, tensor in content["net"].items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.is_meta:
+            raise CheckpointError(f"net: holds a {type(tensor).__name__} as {name!r}, expected tensors by their names")
+
+
+def _check_optimizer(found: Mapping[str, Any]) -> None:
+    """CheckpointError unless it looks like an optimizer's state_dict."""
+    try:
+        numbers = {number for group in found["param_groups"] for number in group["params"]}
+        fits = all(number in numbers and isinstance(state, Mapping) for number, state in found["state"].items())
+    except (LookupError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise CheckpointError("optimizer: holds no optimizer's state_dict (param_groups, and state of their params)")
+
+
+def _without_wrapper(net: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    if all(name.startswith(WRAPPER) for name in net):
+        return {name.removeprefix(WRAPPER): tensor for name, tensor in net.items()}
+    return net

@@ -1,0 +1,161 @@
+"""Cost of a step above a bare torch loop over the same batches: a small network (64-128-10, batch 32, AdamW).
+
+python -m tests.benchmarks.step [RUNS]
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cloud.cache import ShardCache, Wanted
+from cloud.open import open_store
+from perdure import Task, TaskSettings, Vocabulary
+from tests.benchmarks.table import show
+from trainer.census import CensusRules, take_census
+from trainer.data import Batch, Loader
+from trainer.ledger import Ledger, Shard
+from trainer.loop import Training
+from trainer.opened import OpenShards
+from trainer.optim import make_optimizer
+from trainer.plan import Progress, next_round, target
+from trainer.settings import TrainSettings
+from trainer.state import new_state
+from trainer.world import World
+
+NUM_STEPS = 1000
+SETTINGS = TrainSettings(epochs=1, batch_size=32, schedule="constant", warmup_fraction=0)
+CPU = torch.device("cpu")
+
+
+class Rows:
+    """Numbers in memory, with the memory they take."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows, self.nbytes = rows, rows.nbytes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._rows[index]  # type: ignore[no-any-return]
+
+
+class Small(Task):
+    """Rows of 64 numbers and a class."""
+
+    settings = TaskSettings()
+    suffixes = (".npy",)
+
+    def read(self, path: Path) -> Sequence[Any]:
+        return Rows(np.load(path))  # type: ignore[return-value]
+
+    def build(self, vocabulary: Vocabulary) -> nn.Module:
+        return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+
+    def collate(self, examples: Sequence[Any], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Any:
+        rows = torch.from_numpy(np.stack(examples))
+        return rows[:, :64], rows[:, 64].long()
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(net(batch[0]), batch[1], reduction="sum")
+
+    def predict(self, net: nn.Module, batch: Any) -> Sequence[Any]:
+        return []
+
+    def scores(self, predictions: Sequence[Any], vocabulary: Vocabulary) -> Mapping[str, Any]:
+        return {}
+
+
+class Prepared(Loader):
+    """A loader whose batches were made before."""
+
+    prepared: Sequence[Batch] = ()
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        return iter(self.prepared)
+
+
+def main(runs: int) -> None:
+    """Measure, the variants in turn."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        rows = np.random.default_rng(0).normal(size=(NUM_STEPS * 32, 65)).astype(np.float32)
+        rows[:, 64] = np.abs(rows[:, 64] * 3).clip(0, 9)
+        (Path(name) / "data").mkdir()
+        np.save(Path(name) / "data" / "0.npy", rows)
+        make = loaders(Path(name))
+        prepared = list(make(Loader).batches(0))
+        variants: dict[str, Callable[[], float]] = {
+            "bare loop": lambda: bare(prepared),
+            "perdure, batches prepared": lambda: ours(with_batches(make(Prepared), prepared)),
+            "perdure, batches from a shard": lambda: ours(make(Loader)),
+        }
+        figures: dict[str, list[float]] = {variant: [] for variant in variants}
+        for run in range(runs + 1):
+            for variant, measure in variants.items():
+                seconds = measure()
+                if run:  # the first is to warm up
+                    figures[variant].append(seconds / NUM_STEPS * 1e6)
+    show("one step", "microseconds", figures, "bare loop")
+
+
+def loaders(folder: Path) -> Callable[[type[Loader]], Loader]:
+    """A function that makes loaders over the one shard."""
+    store = open_store(str(folder / "data"))
+    opened = OpenShards(Small(), ShardCache(store, folder / "cache", 2**30), 2**30)
+    wanted = Wanted("0.npy", store.stat("0.npy").size, None)
+    path, sha256 = ShardCache(store, folder / "cache", 2**30).acquire(wanted)
+    shard = Shard(key="0.npy", size=wanted.size, sha256=sha256)
+    with opened.read("0.npy", path, sha256) as examples:
+        shard = take_census(opened.task, examples, shard, CensusRules(), lambda: None)
+    round = next_round(Ledger(), [shard], [], SETTINGS, 2**30)
+    assert round is not None
+    goal = target(round, SETTINGS, Progress())
+    return lambda kind: kind(round, goal, opened, Vocabulary(), 0, World())
+
+
+def with_batches(loader: Loader, prepared: Sequence[Batch]) -> Loader:
+    """The loader, with its batches."""
+    assert isinstance(loader, Prepared)
+    loader.prepared = prepared
+    return loader
+
+
+def bare(batches: Sequence[Batch]) -> float:
+    """Seconds of a loop that nobody could shorten: the same network, optimizer, clipping and batches."""
+    torch.manual_seed(0)
+    net = Small().build(Vocabulary())
+    optimizer = make_optimizer(net, SETTINGS)
+    parameters = list(net.parameters())
+    started = time.perf_counter()
+    for batch in batches:
+        (images, labels), num_examples = batch.micro_batches[0], batch.num_examples
+        optimizer.zero_grad()
+        loss = cross_entropy(net(images), labels, reduction="sum") / num_examples
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+    return time.perf_counter() - started
+
+
+def ours(loader: Loader) -> float:
+    """Seconds of the same with everything that a job does at a step."""
+    state = new_state(loader.opened.task, Vocabulary(), SETTINGS, CPU)
+    state.progress = state.progress.in_round(1)
+    training = Training(loader.opened.task, state, loader, SETTINGS)
+    started = time.perf_counter()
+    for _ in training.run(lambda state: {}, lambda: False):
+        pass
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
