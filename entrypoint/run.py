@@ -43,7 +43,7 @@ class Stateful(Protocol):
 
 
 class Run:
-    """A claimed output folder around a training loop: `with Run("s3://bucket/run", net=net, optimizer=optimizer) as run`.
+    """A claimed output folder around a loop: `with Run("s3://bucket/run", net=net, optimizer=optimizer) as run`.
 
     Entering restores the newest good checkpoint, if there is one, into `net`, `optimizer` and `others` (schedulers and
     the like, by name), moved to the device of `net`. `epochs` and `batches` then give what is left. A stop (SIGTERM,

@@ -81,7 +81,7 @@ class Job:
 
 
 def make_data(folder: Path) -> None:
-    """Shards of real digits: three and an evaluation shard in data/, and in more/ what is appended, with a new label."""
+    """Shards of real digits: in data/ three and one for evaluation, in more/ what is appended, with a new label."""
     images, labels = digits()
     old, new = np.flatnonzero(labels < "6")[:400], np.flatnonzero(labels == "6")[:60]
     for number, part in enumerate(np.array_split(old[:300], 3)):
