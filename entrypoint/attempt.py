@@ -40,8 +40,13 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
     predownload = partial(_predownload, reading, config, scratch, report, stop)
     early = in_background(predownload, "predownload")
     with report.phase("claim"):
+        timeout_seconds = config.claim_timeout_seconds
         held = claim(
-            output, timeout_seconds=config.claim_timeout_seconds, check=stop.check, waiting=report.console.warning
+            output,
+            beat_seconds=min(5.0, timeout_seconds / 12),
+            timeout_seconds=timeout_seconds,
+            check=stop.check,
+            waiting=report.console.warning,
         )
     try:
         report.began(held.number, config.train_url, config.task)

@@ -156,16 +156,18 @@ def _old(ledger: Ledger, round: Round) -> Iterator[Shard]:
 
 
 def balanced(totals: Mapping[str, int], wanted: float) -> dict[str, int]:
-    """Shares of `wanted` examples, equal over labels as far as each has that many; rest to the first by name."""
+    """Shares of `wanted` examples, equal over labels as far as each has that many; what is left over goes by name."""
     left = min(round(wanted), sum(totals.values()))
-    shares = dict.fromkeys(sorted(totals), 0)
-    while left:
-        open_labels = [label for label in shares if shares[label] < totals[label]]
-        each, rest = divmod(left, len(open_labels))
-        for place, label in enumerate(open_labels):
-            more = min(each + (place < rest), totals[label] - shares[label])
-            shares[label] += more
-            left -= more
+    level, num_open = 0, len(totals)
+    for total in sorted(totals.values()):  # fill all labels to the same level, which the smallest leave first
+        step = min(total - level, left // num_open)
+        level, left = level + step, left - step * num_open
+        if level < total:
+            break
+        num_open -= 1
+    shares = {label: min(total, level) for label, total in sorted(totals.items())}
+    for label in [label for label in shares if shares[label] < totals[label]][:left]:
+        shares[label] += 1
     return shares
 
 

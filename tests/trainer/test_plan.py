@@ -1,0 +1,156 @@
+"""What remains to be done, as functions of settings and ledger."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.ledger import Ledger, Replay, Round, Shard
+from trainer.plan import Progress, balanced, epochs_of, is_done, next_round, settings_of, target
+from trainer.settings import TrainSettings, fields_of
+
+LABELS = "abcd"
+nearest = round
+counts = st.dictionaries(st.sampled_from(LABELS), st.integers(1, 20), min_size=1)
+rounds = st.lists(st.lists(counts, min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+def shard(key: str, labels: dict[str, int], **more: object) -> Shard:
+    num = sum(labels.values())
+    fields = {"size": 100, "sha256": key, "num_read": num, "num_examples": num, "labels": labels, **more}
+    return Shard(key=key, **fields)  # type: ignore[arg-type]
+
+
+def ledger_of(plan: list[list[dict[str, int]]], settings: TrainSettings) -> tuple[Ledger, list[Round]]:
+    """The rounds that these shards form, one after the other."""
+    ledger, made = Ledger(), []
+    for number, shards in enumerate(plan):
+        new = [shard(f"{number}-{place}", labels) for place, labels in enumerate(shards)]
+        round = next_round(ledger, new, [], settings, 1000)
+        assert round is not None
+        ledger, made = ledger.with_round(round.to_lines), [*made, round]
+    return ledger, made
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 50)), st.floats(0, 300))
+def test_shares_are_as_equal_as_the_labels_allow(totals, wanted):
+    shares = balanced(totals, wanted)
+    assert sum(shares.values()) == min(round(wanted), sum(totals.values()))
+    assert all(0 <= shares[label] <= totals[label] for label in totals)
+    unfilled = [shares[label] for label in totals if shares[label] < totals[label]]
+    assert max(shares.values(), default=0) - min(unfilled, default=max(shares.values(), default=0)) <= 1
+
+
+@given(rounds, st.floats(0, 2))
+def test_old_examples_are_distinct_old_and_as_many_as_asked_for(plan, replay):
+    _, made = ledger_of(plan, TrainSettings(replay=replay))
+    old: dict[str, dict[str, int]] = {}
+    for round in made:
+        for drawn in round.replay:
+            assert drawn.picks is not None
+            for label, ordinals in drawn.picks.items():
+                assert sorted(set(ordinals)) == list(ordinals)
+                assert ordinals[-1] < old[drawn.shard.key][label]
+        available = sum(sum(labels.values()) for labels in old.values())
+        wanted = nearest(round.num_new * replay)
+        assert round.num_old == min(wanted, available)
+        old |= {one.key: dict(one.labels) for one in round.shards}
+
+
+@given(rounds)
+def test_the_draw_is_a_function_of_seed_and_ledger(plan):
+    assert ledger_of(plan, TrainSettings())[1] == ledger_of(plan, TrainSettings())[1]
+
+
+@given(rounds)
+def test_labels_belong_to_the_round_that_brought_them(plan):
+    ledger, made = ledger_of(plan, TrainSettings())
+    known: set[str] = set()
+    for round, shards in zip(made, plan, strict=True):
+        brought = {label for labels in shards for label in labels} - known
+        assert round.labels == tuple(sorted(brought))
+        known |= brought
+    assert set(ledger.rounds_of_labels()) == known
+
+
+@given(rounds)
+def test_all_and_none_of_the_old_data(plan):
+    _, every = ledger_of(plan, TrainSettings(old_data="all"))
+    _, none = ledger_of(plan, TrainSettings(old_data="none"))
+    before = 0
+    for round in every:
+        assert round.num_old == before
+        before += round.num_new
+    assert [round.num_old for round in none] == [0] * len(none)
+
+
+def test_a_removed_shard_is_never_replayed_again():
+    settings = TrainSettings(old_data="all")
+    ledger, _ = ledger_of([[{"a": 5}, {"b": 5}]], settings)
+    second = next_round(ledger, [shard("x", {"a": 1})], ["0-0"], settings, 1000)
+    assert second is not None
+    ledger = ledger.with_round(second.to_lines)
+    third = next_round(ledger, [shard("y", {"a": 1})], [], settings, 1000)
+    assert third is not None
+    assert [replay.shard.key for replay in third.replay] == ["0-1", "x"]
+
+
+def test_an_edited_shard_is_replayed_as_it_is_now_without_what_is_new():
+    settings = TrainSettings(old_data="all")
+    ledger, _ = ledger_of([[{"a": 5}]], settings)
+    edited = shard("0-0", {"a": 4, "b": 2}, new=(4, 5), new_labels={"b": 2})
+    second = next_round(ledger, [edited], [], settings, 1000)
+    assert second is not None
+    assert second.num_new == 2
+    assert second.labels == ("b",)
+    assert second.num_old == 4
+    ledger = ledger.with_round(second.to_lines)
+    third = next_round(ledger, [shard("y", {"a": 1})], [], settings, 1000)
+    assert third is not None
+    assert third.num_old == 6
+    assert third.replay[0].shard.new is None
+
+
+def test_nothing_to_train_forms_no_round():
+    ledger, _ = ledger_of([[{"a": 5}]], TrainSettings())
+    evaluation = shard("eval/x", {"a": 3}, split="eval")
+    vanished = shard("0-0", {"a": 4}, new=(), new_labels={})
+    for new in ([], [evaluation], [vanished]):
+        assert next_round(ledger, new, [], TrainSettings(), 1000) is None
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 200))
+def test_a_changed_number_of_epochs_never_undoes_what_is_done(before, after, example):
+    _, (first, *_) = ledger_of([[{"a": 5}]], TrainSettings(epochs=before))
+    done = Progress(round=1, example=min(example, before * 5))
+    goal = target(first, TrainSettings(epochs=after), done)
+    assert goal.num_examples >= done.example
+    assert goal.num_epochs == max(after, -(-done.example // 5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    [({"epochs": 10}, 2), ({"epochs": 11}, 3), ({"epochs": 3, "finetune_epochs": 7}, 7), ({"epoch_fraction": 1}, 10)],
+)
+def test_a_later_round_lasts_a_fraction(settings, epochs):
+    assert epochs_of(2, TrainSettings(**settings)) == epochs
+    assert epochs_of(1, TrainSettings(**settings)) == settings.get("epochs", 10)
+
+
+def test_settings_of_a_round_stay_as_they_were_but_for_its_length_and_those_of_now():
+    before = TrainSettings(batch_size=8, learning_rate=0.5, epochs=3, weight_decay=0.1)
+    today = TrainSettings(batch_size=64, learning_rate=0.1, epochs=9, weight_decay=0.2)
+    held = settings_of(fields_of(before, "round"), today)
+    assert (held.batch_size, held.learning_rate, held.epochs, held.weight_decay) == (8, 0.5, 9, 0.2)
+
+
+def test_done_means_trained_and_evaluated():
+    _, (first, *_) = ledger_of([[{"a": 5}]], TrainSettings(epochs=2))
+    goal = target(first, TrainSettings(epochs=2), Progress())
+    assert not is_done(Progress(round=1, example=9), goal, 0)
+    assert not is_done(Progress(round=1, example=10, waits_for="evaluate"), goal, 0)
+    assert is_done(Progress(round=1, example=10), goal, 0)
+
+
+def test_a_replay_survives_its_line():
+    drawn = Replay(shard=shard("x", {"a": 3}), picks={"a": (0, 2)})
+    assert Replay.from_line(drawn.to_line()) == drawn
