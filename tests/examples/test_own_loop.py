@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from cloud.claim import claim
@@ -29,11 +30,14 @@ def run(folder: Path) -> tuple[int, str]:
 
 
 def interrupt(folder: Path, number: signal.Signals, epoch: int) -> int:
-    """The exit code of the loop when a signal comes a moment after it reported this epoch."""
+    """The exit code of the loop when a signal comes in the middle of the epoch after this one."""
     with start(folder) as process:
         assert process.stdout is not None
+        came_at = time.monotonic()
         for line in process.stdout:
+            seconds, came_at = time.monotonic() - came_at, time.monotonic()
             if line.startswith(f"epoch       {epoch}:"):
+                time.sleep(seconds / 2)  # half of what the last epoch took
                 process.send_signal(number)
         process.communicate(timeout=LIMIT_SECONDS)
     return process.returncode
@@ -42,20 +46,19 @@ def interrupt(folder: Path, number: signal.Signals, epoch: int) -> int:
 def test_stopped_and_killed_it_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     assert interrupt(disturbed, signal.SIGTERM, 3) == 143
-    assert interrupt(disturbed, signal.SIGKILL, 9) == -signal.SIGKILL
+    assert interrupt(disturbed, signal.SIGKILL, 7) == -signal.SIGKILL
+    assert interrupt(disturbed, signal.SIGTERM, 11) == 143
     assert run(disturbed) == (0, "")
     assert run(undisturbed) == (0, "")
     store = open_store(str(disturbed))
     assert_same_training(store, open_store(str(undisturbed)))
 
     assert run(disturbed) == (0, "")  # all is done: nothing happens
-    stopped, killed, done, again = attempts(store)
-    assert [one["outcome"] for one in (stopped, done, again)] == ["stopped", "done", "nothing_new"]
-    assert "outcome" not in killed
-    assert stopped["resumed_from"] is None
-    assert 3 * 47 < stopped["last_global_step"] < 9 * 47
-    assert done["resumed_from"].endswith("-a2")
-    assert done["last_global_step"] == again["first_global_step"] == 20 * 47
+    outcomes = attempts(store)
+    assert [one.get("outcome") for one in outcomes] == ["stopped", None, "stopped", "done", "nothing_new"]
+    assert [one["last_global_step"] for one in outcomes[3:]] == [20 * 47, 20 * 47]
+    # One of the two stops may have come just at the end of an epoch, where the machine was busy.
+    assert any(one["last_global_step"] % 47 for one in (outcomes[0], outcomes[2]))
 
 
 def test_while_another_process_lives_it_leaves_with_75_and_no_trace(tmp_path: Path) -> None:
