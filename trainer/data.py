@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,6 @@ class Batch:
     num_examples: int
     end: int
     parts: np.ndarray
-
-    def without_data(self) -> "Batch":
-        """What is needed to name the batch later, without holding its tensors."""
-        return replace(self, micro_batches=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +99,9 @@ class Loader:
             for first, last in self._spans(start):
                 yield self._batch(window, first, last)
 
-    def keys(self, batch: Batch) -> list[str]:
-        """The shards that a batch's examples came from."""
-        return sorted({self.parts[part].shard.key for part in np.unique(batch.parts).tolist()})
+    def keys(self, parts: np.ndarray) -> list[str]:
+        """The shards that a batch's `parts` are."""
+        return sorted({self.parts[part].shard.key for part in np.unique(parts).tolist()})
 
     def order(self, number: int) -> PassOrder:
         """The order of pass `number`, counted from 0."""

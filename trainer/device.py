@@ -37,7 +37,9 @@ def autocast(settings: TrainSettings, device: torch.device) -> AbstractContextMa
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """A nest of tensors on the device; what is there already is not copied."""
+    """A nest of CPU tensors on the device; nothing is copied when that is the CPU."""
+    if device.type == "cpu":
+        return batch
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):

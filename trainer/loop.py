@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,7 @@ class Training:
 
     def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
         self.task, self.state, self.loader, self.settings = task, state, loader, settings
-        self._pending: list[tuple[Tensor, int, Batch]] = []
+        self._pending: list[tuple[Tensor, int, np.ndarray]] = []
         # Seeded anew for each micro-batch, dropout needs no saved generator and stray draws elsewhere cannot matter.
         self._net_key = cache(lambda number: stream(settings.seed, "net", loader.world.rank, number))
 
@@ -87,9 +88,9 @@ class Training:
             return
         progress = self.state.progress
         losses = torch.stack([loss for loss, _, _ in self._pending]).double().tolist()
-        for loss, (_, step, batch) in zip(losses, self._pending, strict=True):
+        for loss, (_, step, parts) in zip(losses, self._pending, strict=True):
             if not math.isfinite(loss):
-                keys = ", ".join(self.loader.keys(batch))
+                keys = ", ".join(self.loader.keys(parts))
                 raise NonFinite(f"step {step}: the loss is {loss}; examples of {keys}; nothing of it was saved")
             progress.loss_sum += loss
         self._pending.clear()
@@ -109,7 +110,7 @@ class Training:
         progress.global_step += 1
         progress.num_examples += batch.num_examples
         progress.example = batch.end
-        self._pending.append((sum(losses[1:], losses[0]), progress.global_step, batch.without_data()))
+        self._pending.append((sum(losses[1:], losses[0]), progress.global_step, batch.parts))
         seconds = time.perf_counter() - started
         progress.seconds += seconds
         progress.train_seconds += seconds
