@@ -57,6 +57,7 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
     except BaseException as error:
         kind = "stopped" if isinstance(error, Stopped) else "failed"
         code = exit_code(error, config.retry_exit_code)
+        report.refused(reading.rejected)
         with contextlib.suppress(CloudError):  # what ended the attempt is what the caller must hear of
             held.finish(report.outcome(kind, code, explain(error)))
         raise

@@ -59,14 +59,19 @@ class Report:
 
     def resumed(self, name: str | None, rejected: Sequence[Rejected]) -> None:
         """Which checkpoint is continued, and why others are not."""
-        self._facts.update(resumed_from=name, rejected=tuple(rejected))
-        for one in rejected:
-            self.console.warning(f"passed over {one.name}: {one.reason}")
+        self._facts["resumed_from"] = name
+        self.refused(rejected)
+        for names, reason in _by_reason(rejected):
+            self.console.warning(f"passed over {_shown(names)}: {reason}")
         refused = ", ".join(one.name for one in rejected[:3]) + (", ..." if len(rejected) > 3 else "")
         done = self.progress
         verified = f"{name} (epoch {done.epoch}, step {done.global_step})  verified" if done else name
         place = verified or "none: a new run"
         self.console.line("checkpoint", f"{place}        refused: {refused or 'none'}", name=name)
+
+    def refused(self, rejected: Sequence[Rejected]) -> None:
+        """What was not taken as the newest checkpoint; in the outcome also where nothing could be continued."""
+        self._facts["rejected"] = tuple(rejected)
 
     def changed(self, changes: Changes) -> None:
         """What the catalog found, before any census."""
@@ -187,6 +192,18 @@ def _steps(goal: Target, start: int, batch_size: int) -> int:
     per_epoch = -(-goal.epoch_examples // batch_size)
     epochs, rest = divmod(start, goal.epoch_examples)
     return (goal.num_epochs - epochs) * per_epoch - rest // batch_size
+
+
+def _by_reason(rejected: Sequence[Rejected]) -> list[tuple[list[str], str]]:
+    """Names that share a reason together: a folder that was taken over may hold a hundred."""
+    names: dict[str, list[str]] = {}
+    for one in rejected:
+        names.setdefault(one.reason, []).append(one.name)
+    return [(same, reason) for reason, same in names.items()]
+
+
+def _shown(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _labels(labels: Sequence[str]) -> str:

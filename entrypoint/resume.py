@@ -1,6 +1,7 @@
 """Continuing from the checkpoint that was chosen, ours or somebody's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,27 @@ def resume(
     ledger = read_ledger(attempt.reading, record)
     settings = settings_of(ledger.header(record.round)["settings"], config)
     vocabulary = Vocabulary.from_dict(payload.vocabulary)
+    with _fitting(payload, config):
+        state = restored(task, payload, vocabulary, settings, device)
     return Resumed(
         name=record.name,
         rejected=attempt.reading.rejected,
         ledger=ledger,
         ledger_files=record.ledgers,
-        state=restored(task, payload, vocabulary, settings, device),
+        state=state,
     )
+
+
+@contextmanager
+def _fitting(payload: Payload, config: JobConfig) -> Iterator[None]:
+    """Say of which checkpoint it is that something does not fit, and what to do."""
+    try:
+        yield
+    except Incompatible as error:
+        raise Incompatible(
+            f"{payload.name} in {config.train_url} does not fit this task: {error}; "
+            "go back to the task and settings it was trained with, or use another --train_url"
+        ) from error
 
 
 def read_ledger(folder: OutputFolder, record: Record) -> Ledger:
@@ -84,7 +99,8 @@ def adopted(
         example=trained,
         best_epoch=epoch,
     )
-    return restored(task, replace(payload, progress=progress), vocabulary, config, device)
+    with _fitting(payload, config):
+        return restored(task, replace(payload, progress=progress), vocabulary, config, device)
 
 
 def run_settings(config: JobConfig, task: Task) -> dict[str, Any]:
@@ -118,15 +134,16 @@ def newest_foreign(
 
     Name and content are None when there is none; Damaged when there are some and none can be read.
     """
-    refused: list[Rejected] = []
+    reasons: list[str] = []
     for file in folder.foreign(scratch, check):
         try:
-            return file.name, checkpoint.read(file.path), (*folder.rejected, *refused)
+            return file.name, checkpoint.read(file.path), folder.rejected
         except CheckpointError as error:
-            refused.append(Rejected(file.name, str(error)))
-    if refused and not config.start_over:
+            reasons.append(str(error))
+            folder.rejected += (Rejected(file.name, reasons[-1].removeprefix(f"{file.name}: ")),)
+    if reasons and not config.start_over:
         raise Damaged(
-            f"none of the {len(refused)} checkpoints in {config.train_url} can be read: {refused[0].reason}; "
-            "--start_over trains from scratch"
+            f"no checkpoint in {config.train_url} can be read ({reasons[0]}); "
+            "put back one that can, or train from scratch with --start_over"
         )
-    return None, None, (*folder.rejected, *refused)
+    return None, None, folder.rejected

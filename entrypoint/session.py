@@ -106,8 +106,9 @@ class Session:
 
     def end_round(self, training: Training) -> None:
         """Export the model of a finished round; after a stop in the middle of one, save, and raise Stopped."""
-        if not training.is_done():
-            self.save(training, None)
+        # What is saved already is not saved again; of somebody's own checkpoint with no epoch left to train nothing
+        # is, and without a record of our own the next shards would count as trained.
+        self.save(training, None)
         self.saver.wait()
         self._training = None
         if not training.is_done():

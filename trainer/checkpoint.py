@@ -178,8 +178,8 @@ def _foreign(name: str, content: Mapping[str, Any]) -> Payload:
 def _check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
-            found = f"a {type(content[name]).__name__}" if name in content else "nothing"
-            raise CheckpointError(f"{name}: found {found}, expected a {kind.__name__}")
+            found = type(content[name]).__name__ if name in content else "nothing"
+            raise CheckpointError(f"{name}: found {found}, expected {kind.__name__}")
     if content["epoch"] < 0:
         raise CheckpointError(f"epoch: found {content['epoch']}, expected 0 or more")
     for name, tensor in content["net"].items():
