@@ -9,9 +9,9 @@ from cloud.local import LocalStore
 from cloud.objects import BucketStore
 from cloud.retry import RetryingStore
 from cloud.store import Store
-from cloud.urls import join_url, overlap, parse_url, without_credentials
+from cloud.urls import is_same, join_url, overlap, parse_url, without_credentials
 
-__all__ = ["StoreOptions", "join_url", "open_store", "overlap"]
+__all__ = ["StoreOptions", "is_same", "join_url", "open_store", "overlap"]
 
 
 def open_store(url: str, options: StoreOptions | None = None, *, writable: bool = False) -> Store:

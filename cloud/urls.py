@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from cloud.errors import UrlError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_NEARLY = re.compile(r"\s*(s3[an]?|obs|gs|az|abfss?|file|memory|https?|hdfs|sftp):.*", re.IGNORECASE | re.DOTALL)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -37,12 +38,21 @@ def parse_url(text: str) -> Url:
         raise UrlError(f"{without_credentials(text)!r}: no URL and no path")
     match = _SCHEME.fullmatch(text)
     if match is None:
-        return Url("file", "", str(Path(text).resolve()))
+        return _path_url(text)
     scheme, rest = match[1].lower(), match[2]
     host, _, path = rest.partition("/")
     if scheme == "file":
         return _local_url(text, host, path)
     return Url(scheme, host, path)
+
+
+def _path_url(text: str) -> Url:
+    """A path. What a slip of the pen made of a URL is none: the job would train into a folder of that name."""
+    if _NEARLY.fullmatch(text):
+        raise UrlError(f"{text}: no URL: write SCHEME://..., or ./{text.strip()} if it is the name of a folder")
+    if text.startswith("~"):
+        raise UrlError(f"{text}: only a shell knows what ~ is, and it saw none here; write the whole path")
+    return Url("file", "", str(Path(text).resolve()))
 
 
 def _local_url(text: str, host: str, path: str) -> Url:
@@ -59,6 +69,12 @@ def without_credentials(url: str) -> str:
 def join_url(url: str, *parts: str) -> str:
     """The place that `parts` name below `url`, in the same spelling: `./data` and `eval` are `./data/eval`."""
     return "/".join([url.rstrip("/") if url.strip("/") else url[:-1], *(part.strip("/") for part in parts)])
+
+
+def is_same(a: str, b: str) -> bool:
+    """Whether both name one place."""
+    first, second = parse_url(a), parse_url(b)
+    return (first.scheme, first.parts) == (second.scheme, second.parts)
 
 
 def overlap(a: str, b: str) -> bool:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         config = invocation.config()
         console = Console(config.log_format)
         code = 0 if invocation.shows_settings else _run(invocation, config, stop, console)
-    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - a task's exit(0) is no success either
+    except BaseException as error:  # noqa: BLE001 - a task's exit(0) is no success, and a panic in Rust no Exception
         from entrypoint.platforms import failure_file
 
         code = report(error, console, debug=config is not None and config.debug, failure_file=failure_file(root))

@@ -64,7 +64,8 @@ def explain(error: BaseException) -> str:
     if code == ExitCode.STOPPED:
         return f"stopped by {error or 'SIGINT'}: submit again to continue"
     if code == ExitCode.UNFORESEEN:
-        return f"unforeseen {type(error).__name__}: {error}; submit again, and report the traceback if it comes back"
+        text = str(error).strip().partition("\n")[0]  # the traceback has the rest
+        return f"unforeseen {type(error).__name__}: {text}; submit again, and report the traceback if it comes back"
     if isinstance(error, OSError):
         return _explain_os_error(error)
     return str(error) or type(error).__name__

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.mounted import Mounted
-from cloud.open import StoreOptions, open_store, overlap
+from cloud.open import StoreOptions, is_same, join_url, open_store, overlap
 from cloud.store import Store
 from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
@@ -38,12 +38,23 @@ def open_places(config: JobConfig) -> Places:
                 f"--train_url {config.train_url} and --{name} {url}: one contains the other, so that a run's files "
                 "would be taken for data; use two folders"
             )
+    _check_eval_url(config)
     return Places(open_output(config), open_data(config))
 
 
 def open_output(config: JobConfig) -> Store:
     """The store of train_url."""
     return open_store(config.train_url, options(config), writable=True)
+
+
+def _check_eval_url(config: JobConfig) -> None:
+    """SettingsError where evaluation shards would be trained on, because they lie among the others."""
+    data, evaluation = config.data_url, config.eval_url
+    if evaluation and overlap(data, evaluation) and not is_same(evaluation, join_url(data, EVAL)):
+        raise SettingsError(
+            f"--eval_url {evaluation} and --data_url {data}: one contains the other, so that evaluation shards "
+            "would be trained on; use two folders, or name the inner one eval/"
+        )
 
 
 def open_data(config: JobConfig) -> Store:

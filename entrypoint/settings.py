@@ -1,5 +1,6 @@
 """The settings of a job: those of training, and those of everything around it. Where values come from: `config`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ GROUPS: Mapping[str, str] = {
 }
 """The groups of `--help`, in its order, with their titles."""
 
+_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?", re.IGNORECASE)
 _TAKEN_EXIT_CODES = (65, 70, 78)
 
 
@@ -130,6 +132,8 @@ class JobConfig(TrainSettings):
         """Every rule that is about more than one setting, or that a bound cannot say."""
         if self.micro_batch_size > self.batch_size:
             raise ValueError(f"--micro_batch_size {self.micro_batch_size}: is above --batch_size {self.batch_size}")
+        if self.endpoint_url is not None and not _ADDRESS.fullmatch(self.endpoint_url):
+            raise ValueError(f"--endpoint_url {self.endpoint_url}: must be an address such as https://host:9000")
         if self.retry_exit_code in _TAKEN_EXIT_CODES:
             raise ValueError(f"--retry_exit_code {self.retry_exit_code}: means already that a retry does not help")
         return self

@@ -38,6 +38,10 @@ def test_memory_is_one_place_per_name() -> None:
         ("s3://", "names no bucket; write s3://BUCKET/FOLDER/"),
         ("s3:///folder", "names no bucket"),
         ("s3://bucket/a/../b", "cannot be a key"),
+        ("s3:/bucket/run", "no URL: write SCHEME://..., or ./s3:/bucket/run if it is the name of a folder"),
+        ("S3:bucket", "no URL: write SCHEME"),
+        (" s3://bucket/run", "no URL: write SCHEME"),
+        ("~/run", "write the whole path"),
         ("nonsense://x", "nonsense://x: no store is known for such URLs"),
     ],
 )

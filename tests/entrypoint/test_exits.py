@@ -89,6 +89,12 @@ def test_a_traceback_only_for_the_unforeseen_and_for_debug(tmp_path):
     assert said(SettingsError("x"), tmp_path, debug=True)[1].startswith("entrypoint.errors.SettingsError: x\n")
 
 
+def test_the_unforeseen_is_one_line_after_its_traceback(tmp_path):
+    _, err, failure = said(RuntimeError("first\nsecond\nthird"), tmp_path)
+    assert err.splitlines()[-1].startswith("perdure: error: unforeseen RuntimeError: first; submit again")
+    assert failure.count("\n") == 0
+
+
 def test_errors_as_json(tmp_path):
     _, err, _ = said(KeyError("x"), tmp_path, log_format="json")
     traceback, error = (json.loads(line) for line in err.splitlines())

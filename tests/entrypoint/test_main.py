@@ -154,6 +154,12 @@ def test_the_unforeseen_is_70_with_its_traceback(tmp_path):
     assert done.stderr.splitlines()[-1].startswith("perdure: error: unforeseen KeyError: 'x'")
 
 
+def test_what_is_no_exception_is_70_too(tmp_path):
+    done = ours("raise type('PanicException', (BaseException,), {})('out of a library in Rust')", tmp_path)
+    assert done.returncode == 70
+    assert "unforeseen PanicException: out of a library in Rust" in done.stderr
+
+
 def test_an_exit_in_a_task_is_no_success(tmp_path):
     assert ours("sys.exit(0)", tmp_path).returncode == 70
 

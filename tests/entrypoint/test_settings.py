@@ -50,6 +50,7 @@ def test_settings_are_frozen_and_unknown_names_refused():
     ("values", "problem"),
     [
         ({"micro_batch_size": 33, "batch_size": 32}, "--micro_batch_size 33: is above --batch_size 32"),
+        ({"endpoint_url": "nonsense"}, "--endpoint_url nonsense: must be an address such as https://host:9000"),
         ({"retry_exit_code": 78}, "--retry_exit_code 78: means already"),
     ],
 )
