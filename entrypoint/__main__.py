@@ -51,7 +51,8 @@ def _run(invocation: "Invocation", config: "JobConfig", stop: Stop, console: "Co
     for warning in invocation.warnings:
         console.warning(warning)
     stop.check()
-    return invocation.command.run(config, stop, console)
+    with stop.grace(config.grace_seconds):
+        return invocation.command.run(config, stop, console)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class Run:
         self._stop.limit(self._config.max_run_seconds)
         try:
             with ExitStack() as stack:
+                stack.enter_context(self._stop.grace(self._config.grace_seconds))
                 scratch = stack.enter_context(scratch_directory())
                 output = open_output(self._config)
                 held = stack.enter_context(attempt(self._config, output, scratch, self._report, self._stop))

@@ -6,7 +6,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from types import FrameType
 
 from entrypoint.errors import Stopped
@@ -14,6 +15,7 @@ from entrypoint.errors import Stopped
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STOPPING = b"perdure: stopping at the next step; a second SIGINT (Ctrl-C) leaves at once\n"
 _LEAVING = b"perdure: left at once; only what was published before is saved\n"
+_LOOK_SECONDS = 0.2
 
 
 class Stop:
@@ -50,7 +52,7 @@ class Stop:
             self._deadline_reason = f"--max_run_seconds {max_run_seconds:g} reached"
 
     def leave_with(self, exit_code: int) -> None:
-        """What a second SIGINT exits with, instead of 143."""
+        """What a second SIGINT, or the end of the grace period, exits with instead of 143."""
         self._exit_code = exit_code
 
     def request(self, reason: str) -> None:
@@ -58,6 +60,19 @@ class Stop:
         if self._reason is None:
             self.at = self._clock()
             self._reason = reason
+
+    @contextlib.contextmanager
+    def grace(self, seconds: float) -> Iterator[None]:
+        """End the process when the block is not left this long after a stop was asked for.
+
+        A store that hangs, or a slow task, must not keep it until the platform kills it without a word.
+        """
+        over = Event()
+        Thread(target=self._leave_in_time, args=(seconds, over), name="grace", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     @property
     def requested(self) -> str | None:
@@ -70,6 +85,15 @@ class Stop:
         """Raise Stopped once a stop was asked for."""
         if (reason := self.requested) is not None:
             raise Stopped(reason)
+
+    def _leave_in_time(self, seconds: float, over: Event) -> None:
+        # It looks now and then instead of being told: a signal's handler must not wait for the lock of an event.
+        while (reason := self.requested) is None or self.at is None or self._clock() < self.at + seconds:
+            if over.wait(_LOOK_SECONDS):
+                return
+        with contextlib.suppress(OSError):
+            os.write(2, _late(reason, seconds))
+        os._exit(self._exit_code)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
@@ -84,6 +108,11 @@ class Stop:
         if self._interrupted:
             os._exit(self._exit_code)
         self._interrupted = True
+
+
+def _late(reason: str, seconds: float) -> bytes:
+    text = f"stopped by {reason}, and not done within --grace_seconds {seconds:g}: only what was published before is "
+    return f"perdure: error: {text}saved; submit again to continue\n".encode()
 
 
 def _ignore_signals() -> None:

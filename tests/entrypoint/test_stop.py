@@ -108,6 +108,37 @@ def test_a_second_sigint_leaves_at_once(more, code):
     assert err.splitlines()[-1].startswith("perdure: left at once")
 
 
+HANGING = "with stop.grace({seconds}): time.sleep({sleeps})"
+
+
+@pytest.mark.parametrize(("more", "code"), [("", 143), ("stop.leave_with(200)", 200)])
+def test_what_hangs_after_a_stop_is_left_at_the_end_of_the_grace_period(more, code):
+    process = start(more, after=HANGING.format(seconds=0.5, sleeps=60))
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (out, process.returncode) == ("SIGTERM\n", code)
+    assert err == (
+        "perdure: error: stopped by SIGTERM, and not done within --grace_seconds 0.5: "
+        "only what was published before is saved; submit again to continue\n"
+    )
+
+
+def test_what_is_done_in_time_is_not_disturbed():
+    process = start(after=HANGING.format(seconds=0.5, sleeps=0.1) + "\ntime.sleep(1)")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (out, err, process.returncode) == ("SIGTERM\n", "", 0)
+
+
+def test_the_grace_period_of_a_time_limit_needs_nobody_who_asks():
+    process = start(
+        "stop.request('x')", after="again = Stop(); again.limit(0.3)\nwith again.grace(0.3): time.sleep(60)"
+    )
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert "stopped by --max_run_seconds 0.3 reached, and not done within --grace_seconds 0.3" in err
+
+
 def test_sigint_after_sigterm_is_the_first_sigint():
     process = start(after="time.sleep(0.3)")
     process.send_signal(signal.SIGTERM)
