@@ -13,10 +13,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from cloud.errors import AccessDenied, Damaged, StoreError, StoreFull, Unreachable
 from cloud.store import Store, Writer
+from cloud.threads import in_background
 
 CHUNK_BYTES = 64 * 2**20
 """What one digest of a `Digester(chunked=True)` covers."""
@@ -27,7 +27,6 @@ NUM_LANES = min(3, os.cpu_count() or 1)
 CHECK_SECONDS = 0.1
 UPLOAD_PAUSES_SECONDS = (2.0, 8.0)
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -191,33 +190,20 @@ def _digest_parts(part: Callable[[int, int], bytes], size: int, digester: Digest
             for start, data in _ahead(part, span, NUM_PARTS // num_lanes):
                 digester.update_at(start, data)
 
-    _wait({_in_background(lane) for _ in range(num_lanes)}, check)
+    _wait({in_background(lane, "transfer") for _ in range(num_lanes)}, check)
 
 
 def _ahead(part: Callable[[int, int], bytes], span: tuple[int, int], num_parts: int) -> Iterator[tuple[int, bytes]]:
     """The parts of a span with their starts, in order; up to `num_parts` are on their way or waiting."""
     pending: deque[tuple[int, Future[bytes]]] = deque()
     for start in range(span[0], max(span[1], span[0] + 1), PART_BYTES):
-        pending.append((start, _in_background(partial(part, start, min(start + PART_BYTES, span[1])))))
+        stop = min(start + PART_BYTES, span[1])
+        pending.append((start, in_background(partial(part, start, stop), "transfer")))
         if len(pending) == num_parts:
             start, future = pending.popleft()
             yield start, future.result()
     for start, future in pending:
         yield start, future.result()
-
-
-def _in_background(work: Callable[[], T]) -> Future[T]:
-    """Run in a thread that neither a stop nor the end of the process waits for, as an executor's would be."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised again by future.result()
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="transfer", daemon=True).start()
-    return future
 
 
 def _wait(futures: set[Future[None]], check: Callable[[], None]) -> None:

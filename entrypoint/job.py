@@ -1,13 +1,13 @@
 """One submission, from the claim to the exit code. `run` is the whole flow."""
 
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from cloud.store import Store
 from cloud.threads import in_background, result_of
 from entrypoint.attempt import Attempt, attempt
 from entrypoint.console import Console
-from entrypoint.places import open_places, scratch_directory
+from entrypoint.places import Places, open_places, scratch_directory
 from entrypoint.report import Report
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
@@ -24,7 +24,7 @@ def run(config: JobConfig, stop: Stop, console: Console) -> int:
     with (
         scratch_directory() as scratch,
         attempt(config, places.output, scratch, report, stop) as held,  # claim, and predownload beside it
-        result_of(imports, stop.check)(held, places.data, config, report, stop) as session,
+        _awaited(imports, report, stop)(held, places, config, report, stop) as session,
     ):
         session.restore(held, scratch)
         while (training := session.plan()) is not None:  # catalog and census; what is left, then what is new
@@ -34,13 +34,13 @@ def run(config: JobConfig, stop: Stop, console: Console) -> int:
                 if session.stopping():
                     break
             session.end_round(training)  # a stop in the middle of it is saved, and leaves from here
-        report.done()
+        session.done()
     return 0
 
 
 class _OpenSession(Protocol):
     def __call__(
-        self, held: Attempt, data: Store, config: JobConfig, report: Report, stop: Stop
+        self, held: Attempt, places: Places, config: JobConfig, report: Report, stop: Stop
     ) -> "AbstractContextManager[Session]": ...
 
 
@@ -48,3 +48,8 @@ def _import_trainer() -> _OpenSession:
     from entrypoint.session import open_session
 
     return open_session
+
+
+def _awaited(imports: Future[_OpenSession], report: Report, stop: Stop) -> _OpenSession:
+    with report.phase("startup"):
+        return result_of(imports, stop.check)

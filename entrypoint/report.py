@@ -35,6 +35,7 @@ class Report:
         """`started`: when the process did, by time.monotonic."""
         self.console = console
         self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.seconds["startup"] = time.monotonic() - started
         self.metrics: list[dict[str, Any]] = []
         self.progress: Progress | None = None
         self.best_metric = ""
@@ -53,7 +54,6 @@ class Report:
 
     def began(self, attempt: int, url: str, task: str) -> None:
         """The first line of every attempt."""
-        self.seconds["startup"] = time.monotonic() - self._started - self.seconds["claim"] - self.seconds["predownload"]
         self._facts["attempt"] = attempt
         self.console.headline("attempt", f"{attempt} of {url}   task {task}", attempt=attempt, url=url, task=task)
 
@@ -65,8 +65,9 @@ class Report:
             self.console.warning(f"passed over {_shown(names)}: {reason}")
         refused = ", ".join(one.name for one in rejected[:3]) + (", ..." if len(rejected) > 3 else "")
         done = self.progress
-        verified = f"{name} (epoch {done.epoch}, step {done.global_step})  verified" if done else name
-        place = verified or "none: a new run"
+        place = name or "none: a new run"
+        if name and done:
+            place = f"{name} (epoch {done.epoch}, step {done.global_step})  verified"
         self.console.line("checkpoint", f"{place}        refused: {refused or 'none'}", name=name)
 
     def refused(self, rejected: Sequence[Rejected]) -> None:
@@ -78,6 +79,10 @@ class Report:
         for kind, entries in (("appended", changes.appended), ("changed", changes.changed)):
             self._add(f"{kind}_shards", [entry.key for entry in entries])
         self._add("removed_shards", changes.removed)
+        for what, keys in (("gone", changes.removed), ("edited", [entry.key for entry in changes.changed])):
+            if keys:
+                text = f"{_count(len(keys), 'shard')} {what} since trained: {_shown(keys)}"
+                self.console.line("data", text, **{what: list(keys)})
 
     def data(self, round: Round, num_same: int) -> None:
         """The data of a new round."""
@@ -137,6 +142,10 @@ class Report:
         trained = [] if end.loss is None else [f"loss {end.loss:.4g}"]
         evaluated = [f"evaluation: {', '.join(scores)}"] if scores else []
         self.console.line("epoch", f"{progress.epoch}: {'; '.join([*trained, *evaluated])}", **self.metrics[-1])
+
+    def saved(self, name: str | None) -> None:
+        """What a stopped attempt leaves behind."""
+        self.console.line("stopped", f"saved {name}. Submit again to continue.", name=name)
 
     def done(self) -> None:
         """The last line of an attempt that came to the end."""

@@ -27,6 +27,8 @@ class Saver:
         self._work: Future[None] | None = None
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int, str] | None = None
+        self.last: str | None = None
+        """The name of the checkpoint that was committed last."""
 
     def due(self) -> bool:
         """Whether it is time to save in the middle of an epoch; raises what the last publication failed with."""
@@ -75,7 +77,7 @@ class Saver:
         with self._report.phase("publish"):
             check_finite(payload)
             step = None if metrics is not None else payload["global_step"]
-            self._folder.publish(
+            record = self._folder.publish(
                 payload["epoch"],
                 step,
                 partial(write, payload),
@@ -85,6 +87,7 @@ class Saver:
                 metrics=dict(metrics or {}),
                 settings=payload["settings"],
             )
+            self.last = record.name
             if metrics is not None and lines:
                 self._folder.write_metrics(lines)
             self._prune()

@@ -10,12 +10,11 @@ from cloud.errors import CloudError, Damaged, StoreError
 from cloud.folder import OutputFolder
 from cloud.open import open_store
 from cloud.records import FileDigest
-from cloud.store import Store
 from entrypoint.attempt import Attempt
 from entrypoint.census import Census
 from entrypoint.errors import SettingsError, Stopped
 from entrypoint.export import export
-from entrypoint.places import cache_directory, options
+from entrypoint.places import Places, cache_directory, options
 from entrypoint.report import Report
 from entrypoint.resume import adopted, read_ledger, resume, run_settings
 from entrypoint.rounds import Rounds, check_unfinished
@@ -41,7 +40,7 @@ class Session:
     """What an attempt works with, and how far it is. Its methods are the steps of `job.run`, in their order."""
 
     def __init__(
-        self, held: Attempt, cache: ShardCache, data: Store, config: JobConfig, report: Report, stop: Stop
+        self, held: Attempt, cache: ShardCache, places: Places, config: JobConfig, report: Report, stop: Stop
     ) -> None:
         self.task = make_task(config.task, config.sets)
         self.device = pick_device(config)
@@ -49,8 +48,9 @@ class Session:
         self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
         report.best_metric = best_metric(self.task, config)
         self._opened = OpenShards(self.task, cache, config.memory_bytes)
-        census = Census(config, data, cache, self._opened, report.console, stop)
+        census = Census(config, places.data, cache, self._opened, report.console, stop)
         self._rounds = Rounds(config, census, report)
+        self._output = places.output
         self._ledger = Ledger()
         self._ledger_files: tuple[FileDigest, ...] = ()
         self._state: TrainState | None = None
@@ -105,15 +105,21 @@ class Session:
         self.saver.save({**training.state.state_dict(), "settings": settings}, self._ledger_files, metrics)
 
     def end_round(self, training: Training) -> None:
-        """Export the model of a finished round; after a stop in the middle of one, save, and raise Stopped."""
+        """See that all is published; after a stop in the middle of the round, raise Stopped."""
         # What is saved already is not saved again; of somebody's own checkpoint with no epoch left to train nothing
         # is, and without a record of our own the next shards would count as trained.
         self.save(training, None)
         self.saver.wait()
         self._training = None
         if not training.is_done():
+            self._report.saved(self.saver.last)
             self._stop.check()
-        export(self._folder, run_settings(self._config, self.task), training.state)
+
+    def done(self) -> None:
+        """Nothing is left: see that the exported model is that of the newest checkpoint, and say so."""
+        if self._state is not None:
+            export(self._folder, self._output, run_settings(self._config, self.task), self._state)
+        self._report.done()
 
     def rescue(self) -> None:
         """Save the steps taken before the data or a store failed: they are as good as any."""
@@ -192,12 +198,12 @@ class Session:
 
 
 @contextmanager
-def open_session(held: Attempt, data: Store, config: JobConfig, report: Report, stop: Stop) -> Iterator[Session]:
+def open_session(held: Attempt, places: Places, config: JobConfig, report: Report, stop: Stop) -> Iterator[Session]:
     """An attempt's session. However it ends, nothing is being published any longer when it has."""
-    cache = ShardCache(data, cache_directory(config), config.cache_bytes, check=stop.check)
+    cache = ShardCache(places.data, cache_directory(config), config.cache_bytes, check=stop.check)
     session: Session | None = None
     try:
-        session = Session(held, cache, data, config, report, stop)
+        session = Session(held, cache, places, config, report, stop)
         yield session
         session.saver.wait()
     except Stopped:
