@@ -14,6 +14,8 @@ from trainer.errors import DataError
 from trainer.ledger import Shard
 from trainer.opened import OpenShards
 
+MAX_NAMED = 10
+
 
 class Census:
     """Lists the shards of a store, and reads those that are asked for, fetched ahead."""
@@ -64,7 +66,16 @@ class Census:
                 shards.append(_from_index(known, entry) if known else self._one(entry, earlier.get(entry.key), rules))
                 progress.update()
         check_bad_examples(shards, rules)
+        self._name_bad(shards)
         return shards
+
+    def _name_bad(self, shards: Sequence[Shard]) -> None:
+        """Say which examples are passed over; the ledger names them all."""
+        bad = [f"{shard.key}: {reason}" for shard in shards for _, reason in shard.bad]
+        for text in bad[:MAX_NAMED]:
+            self._console.warning(f"passed over {text}")
+        if len(bad) > MAX_NAMED:
+            self._console.warning(f"passed over {len(bad) - MAX_NAMED} more bad examples")
 
     def _rules(self, entries: Sequence[Entry]) -> CensusRules:
         has_eval = any(entry.key.startswith(EVAL) for entry in entries)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from trainer.errors import BadExample, DataError
+from trainer.errors import BadExample, DataError, SettingError, reason
 from trainer.ledger import Shard
-from trainer.task import Task
+from trainer.task import UNREADABLE, Task
 
 CHECK_EVERY_EXAMPLES = 64
 
@@ -54,20 +54,28 @@ def take_census(
         try:
             example = examples[index]
             usable.append(_note(task, index, example, fraction))
-        except ValueError as error:
+        except UNREADABLE as error:
             bad.append((index, _reason(shard.key, index, error, rules)))
     return _summary(shard, len(examples), usable, bad)
 
 
 def _note(task: Task, index: int, example: Any, fraction: float) -> _Usable:
     held_out = fraction > 0 and content_share(example) < fraction
-    key = task.key(example)
+    key, label = _text(task, "key", task.key(example)), _text(task, "label", task.label(example))
     digest = None if key is None else hashlib.sha256(key.encode()).hexdigest()[:16]
-    return _Usable(index=index, label=task.label(example) or "", key=digest, held_out=held_out)
+    return _Usable(index=index, label=label or "", key=digest, held_out=held_out)
 
 
-def _reason(key: str, index: int, error: ValueError, rules: CensusRules) -> str:
-    where = str(error) if isinstance(error, BadExample) else f"example {index}: {error}"
+def _text(task: Task, method: str, value: Any) -> str | None:
+    """SettingError for a label or key that is no text: out of the ledger it would come back as another one."""
+    if value is not None and not isinstance(value, str):
+        name = type(task).__name__
+        raise SettingError(f"task {name}: {method}() returned {value!r}, expected a str or None; mend the task")
+    return value
+
+
+def _reason(key: str, index: int, error: Exception, rules: CensusRules) -> str:
+    where = str(error) if isinstance(error, BadExample) else f"example {index}: {reason(error)}"
     if rules.on_bad_example == "fail":
         raise DataError(f"{key}: {where}; mend it, or pass over such examples with --on_bad_example skip") from error
     return where

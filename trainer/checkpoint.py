@@ -102,7 +102,8 @@ def check_finite(payload: Mapping[str, Any]) -> None:
         if tensor.is_floating_point() and not math.isfinite(tensor.abs().max().item() if tensor.numel() else 0.0):
             step = payload["global_step"]
             raise NonFinite(
-                f"step {step}: parameter {name} is not finite; nothing was saved; try a smaller learning rate"
+                f"step {step}: parameter {name} is not finite; nothing of it was saved; submit again with "
+                "--learning_rate_factor 0.1"
             )
 
 

@@ -9,6 +9,10 @@ TrainerError
 └── NonFinite           a loss or parameter became NaN or infinite
 """
 
+from collections.abc import Sequence
+
+MAX_SHOWN = 5
+
 
 class TrainerError(Exception):
     """Base of this package's errors; its text is one line: what, where, what to do."""
@@ -36,3 +40,15 @@ class SettingError(TrainerError):
 
 class NonFinite(TrainerError):
     """A loss or parameter became NaN or infinite; names the step and the shards of its batch."""
+
+
+def shown(names: Sequence[str]) -> str:
+    """Names for a message: the first few, and how many more there are."""
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
+
+
+def reason(error: Exception) -> str:
+    """What an error of a task's code says, in one line; of a KeyError `'y'` alone would say little."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"

@@ -16,7 +16,7 @@ from trainer.background import in_background
 from trainer.data import Batch, Loader
 from trainer.device import autocast, to_device
 from trainer.draw import draw, stream
-from trainer.errors import NonFinite
+from trainer.errors import NonFinite, shown
 from trainer.evaluate import best_metric, score_of
 from trainer.optim import clip, learning_rate_at, set_learning_rate
 from trainer.plan import is_done
@@ -90,8 +90,10 @@ class Training:
         losses = torch.stack([loss for loss, _, _ in self._pending]).double().tolist()
         for loss, (_, step, parts) in zip(losses, self._pending, strict=True):
             if not math.isfinite(loss):
-                keys = ", ".join(self.loader.keys(parts))
-                raise NonFinite(f"step {step}: the loss is {loss}; examples of {keys}; nothing of it was saved")
+                raise NonFinite(
+                    f"step {step}: the loss is {loss}, of examples in {shown(self.loader.keys(parts))}; nothing of it "
+                    "was saved; look at them, or submit again with --learning_rate_factor 0.1"
+                )
             progress.loss_sum += loss
         self._pending.clear()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from trainer.errors import DataError
+from trainer.errors import DataError, reason
 from trainer.ledger import Shard
-from trainer.task import Task
+from trainer.task import UNREADABLE, Task
 
 
 class Shards(Protocol):
@@ -65,8 +65,8 @@ class OpenShards:
             examples = self.task.read(path)
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
-        except (ValueError, EOFError, UnicodeError) as error:
-            raise DataError(f"{key}: no readable shard: {error}") from error
+        except UNREADABLE as error:
+            raise DataError(f"{key}: cannot be read: {reason(error)}; replace or remove it") from error
         self._keep(sha256, examples)
         try:
             yield examples

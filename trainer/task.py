@@ -22,6 +22,8 @@ Scores = Mapping[str, Any]
 
 BUILT_IN = {"images": "trainer.tasks.images:Images"}
 REQUIRED = ("suffixes", "read", "build", "collate", "loss", "predict", "scores")
+UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError)
+"""What a task's code raises for content that is not as it expects: ValueError, or what comes of itself."""
 IMPORT_ERRORS = (
     ImportError, SyntaxError, OSError, NameError, AttributeError, TypeError, ValueError, LookupError, RuntimeError
 )  # fmt: skip
@@ -174,7 +176,7 @@ def _fault(error: ValidationError, settings: type[TaskSettings], sets: Mapping[s
     """The first fault in one line."""
     fault, known = error.errors()[0], settings.model_fields
     name = ".".join(map(str, fault["loc"]))
-    reason = fault["msg"].removeprefix("Value error, ")
+    reason = fault["msg"].removeprefix("Value error, ").partition(", unable")[0].replace("Input should", "must")
     if fault["type"] == "extra_forbidden":
         return f"--set {name}={sets[name]}: {_suggest(name, known)}the task's settings are {', '.join(known) or 'none'}"
     given = f"{name}={sets[name]}" if name in sets else name or " ".join(f"{key}={sets[key]}" for key in sets)

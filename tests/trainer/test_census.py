@@ -17,7 +17,7 @@ from trainer.census import (
     take_census,
     usable_indices,
 )
-from trainer.errors import BadExample, DataError
+from trainer.errors import BadExample, DataError, SettingError
 from trainer.ledger import Shard
 
 FOUND = Shard(key="x.jsonl", size=1, sha256="d")
@@ -52,6 +52,22 @@ def test_examples_and_labels_are_counted():
 def test_a_bad_example_names_shard_line_reason_and_the_way_out():
     with pytest.raises(DataError, match=r"x\.jsonl: line 2: no JSON; .*--on_bad_example skip"):
         census([point("a", "1"), None])
+
+
+@pytest.mark.parametrize(
+    ("example", "text"),
+    [({"x": 1}, r"example 1: KeyError: 'y'"), (None, "line 2: no JSON"), ([1], "example 1: AttributeError: 'list'")],
+)
+def test_what_a_task_chokes_on_is_a_bad_example(example, text):
+    with pytest.raises(DataError, match=rf"x\.jsonl: {text}"):
+        census([point("a", "1"), example])
+
+
+@pytest.mark.parametrize("method", ["label", "key"])
+def test_a_label_or_key_that_is_no_text_is_refused_at_once(method, monkeypatch):
+    monkeypatch.setattr(Toy, method, lambda self, example: 7)
+    with pytest.raises(SettingError, match=rf"task Toy: {method}\(\) returned 7, expected a str or None"):
+        census([point("a", "1")])
 
 
 def test_bad_examples_may_be_passed_over_up_to_a_number():

@@ -189,7 +189,7 @@ def test_a_stray_draw_between_steps_changes_nothing(bench, undisturbed):
 def test_a_loss_that_is_no_number_names_step_and_shards(bench):
     state = bench.start()
     training = bench.training(state)
-    with pytest.raises(NonFinite, match=r"step 4: the loss is nan; examples of [0-3]\.jsonl"):
+    with pytest.raises(NonFinite, match=r"step 4: the loss is nan, of examples in [0-3]\.jsonl"):
         for count, _ in enumerate(training.run(bench.evaluate, lambda: False)):
             if count == 2:
                 with torch.no_grad():

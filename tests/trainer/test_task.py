@@ -143,11 +143,11 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("sets", "reason"),
         [
-            ({"size": "0"}, "--set size=0: Input should be greater than or equal to 1"),
-            ({"size": "big"}, "--set size=big: Input should be a valid integer"),
-            ({"size": "1.5"}, "--set size=1.5: Input should be a valid integer"),
-            ({"levels": "2"}, "--set levels=2: Input should be 1 or 3"),
-            ({"sizes": "[1, 2"}, "--set sizes=[1, 2: Input should be a valid tuple"),
+            ({"size": "0"}, "--set size=0: must be greater than or equal to 1"),
+            ({"size": "big"}, "--set size=big: must be a valid integer"),
+            ({"size": "1.5"}, "--set size=1.5: must be a valid integer"),
+            ({"levels": "2"}, "--set levels=2: must be 1 or 3"),
+            ({"sizes": "[1, 2"}, "--set sizes=[1, 2: must be a valid tuple"),
             ({"siez": "4"}, "--set siez=4: unknown, did you mean size? the task's settings are size, rate, "),
             ({"colour": "4"}, "--set colour=4: unknown; the task's settings are size, rate, "),
         ],
