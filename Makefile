@@ -24,7 +24,7 @@ demo: $(VENV)/demo.stamp ## the whole story on real handwritten digits, in about
 	@$(IN_VENV) tests.demo
 
 test: lint ## lint, strict types, the test suite: what CI runs
-	$(IN_VENV) pytest
+	$(IN_VENV) pytest -n 2 --dist worksteal
 
 lint: $(VENV)/dev.stamp ## lint and types alone
 	$(IN_VENV) ruff check .
