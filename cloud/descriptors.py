@@ -52,6 +52,8 @@ def _advice(number: int) -> str:
         return "; make room there"
     if number in _DENIED:
         return "; let this user write there, or name another folder"
+    if number in _IN_THE_WAY:
+        return "; remove what is in the way there, or name another folder"
     return ""
 
 
@@ -109,7 +111,7 @@ def make_folder(path: Path) -> None:
     if path.is_dir():
         return
     if path.exists():
-        raise NotADirectoryError(errno.ENOTDIR, "no folder", str(path))
+        raise NotADirectoryError(errno.ENOTDIR, "there is a file of that name, no folder", str(path))
     make_folder(path.parent)
     try:
         path.mkdir(exist_ok=True)

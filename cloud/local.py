@@ -1,6 +1,7 @@
 """A local folder as a store: objects appear whole, survive a power cut, and no symbolic link is followed."""
 
 import errno
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -28,6 +29,8 @@ from cloud.urls import check_key, join_url
 
 STAGING = ".partial"
 """The folder in the root where objects are written before they get their name; never listed."""
+
+_log = logging.getLogger(__name__)
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -117,11 +120,20 @@ class LocalStore:
     def _names(self, folder: int, under: str) -> Sequence[str]:
         """The files and folders of an open folder in the order of their keys; a folder's name ends with "/"."""
         with os.scandir(folder) as found:
-            names = [_listed_name(item, under) for item in found]
+            items = list(found)
+        self._name_links([under + item.name for item in items if item.is_symlink() and item.name[0] not in "._"])
+        names = [_listed_name(item, under) for item in items]
         for name in names:
             if any("\udc80" <= char <= "\udcff" for char in name):
                 raise Damaged(f"{self.url}: the name {(under + name)!r} is not UTF-8; rename it")
         return sorted(filter(None, names), key=key_order)
+
+    def _name_links(self, links: Sequence[str]) -> None:
+        if links:
+            _log.warning(
+                "passed over %d symbolic links in %s, such as %s; put the files themselves there", len(links), self.url,
+                links[0],
+            )  # fmt: skip
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[BinaryIO]:
@@ -162,8 +174,10 @@ class LocalStore:
     def _open_root(self) -> Iterator[int]:
         try:
             root = os.open(self._root, FOLDER)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             raise NoSuchBucket(f"{self.url}: no such folder; create it or mend the path") from None
+        except NotADirectoryError:
+            raise NoSuchBucket(f"{self.url}: is no folder, but a file or below one; name the folder") from None
         try:
             yield root
         finally:

@@ -252,8 +252,10 @@ def file_errors(path: Path) -> Iterator[None]:
     except FileExistsError:
         raise
     except PermissionError as error:
-        raise AccessDenied(f"{path}: no permission to write or read here") from error
+        raise AccessDenied(f"{path}: no permission to write or read here; let this user do so") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(f"{path}: no space left on this machine's disk") from error
-        raise StoreError(f"{path}: {error.strerror or error}") from error
+            raise StoreFull(
+                f"{path}: no space left on this machine's disk; make room, or set --cache_dir or TMPDIR"
+            ) from error
+        raise StoreError(f"{path}: {error.strerror or error}; repair it, then submit again") from error

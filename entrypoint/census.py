@@ -41,7 +41,8 @@ class Census:
     def no_shards(self) -> str:
         """What to say when there are none."""
         names = ", ".join(f"*{suffix}" for suffix in self._opened.task.suffixes)
-        return f"{self._data.url}: no shards; task {self._config.task} reads {names}, plain or compressed"
+        task = self._config.task
+        return f"{self._data.url}: no shards there; task {task} reads {names}, plain or compressed; mend --data_url"
 
     def take(
         self, entries: Sequence[Entry], earlier: Mapping[str, Shard] | None = None, *, use_index: bool = True

@@ -159,9 +159,13 @@ class _Handler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.warning(" ".join(record.getMessage().split()), logger=record.name)
+        text = " ".join(record.getMessage().split())
+        if text not in self._told:  # every listing meets the same odd names
+            self._told.add(text)
+            self._console.warning(text, logger=record.name)
 
 
 def one_line(text: str) -> str:

@@ -70,4 +70,6 @@ def options(config: JobConfig) -> StoreOptions:
 
 def cache_directory(config: JobConfig) -> Path:
     """Where fetched shards are kept, also from one attempt to the next on the same machine."""
+    if config.cache_dir is not None and config.cache_dir.exists() and not config.cache_dir.is_dir():
+        raise SettingsError(f"--cache_dir {config.cache_dir}: is no folder; name another one")
     return config.cache_dir or Path(tempfile.gettempdir()) / "perdure-cache"

@@ -25,8 +25,13 @@ class Rounds:
         with self._report.phase("catalog"):
             changes = self._compare(ledger)
         self._report.changed(changes)
+        if not (changes.num_same or changes.appended or changes.changed):
+            raise DataError(self._census.no_shards())  # after a first round too: rather a wrong URL than all removed
         if changes.removed and self._config.on_removed_shard == "fail":
-            raise DataError(f"{changes.removed[0]}: trained before, and gone; restore it (--on_removed_shard fail)")
+            raise DataError(
+                f"{changes.removed[0]}: trained before, and gone; restore it, or go on without it: "
+                "--on_removed_shard ignore"
+            )
         for shard in _earlier(ledger, changes.changed):
             self._check_changed(shard)
         return changes
@@ -39,6 +44,8 @@ class Rounds:
             if not len(ledger):
                 raise DataError(self._census.no_shards())
             return None
+        if self._config.eval_url and not len(ledger) and not any(entry.key.startswith(EVAL) for entry in new):
+            raise DataError(f"--eval_url {self._config.eval_url}: no shards there; mend the URL, or leave it out")
         with self._report.phase("census"):
             earlier = {shard.key: shard for shard in _earlier(ledger, edited)}
             shards = self._census.take(new, earlier)
@@ -89,7 +96,7 @@ def check_unfinished(round: Round, changes: Changes) -> None:
     needed = {shard.key for shard in round.shards} | {replay.shard.key for replay in round.replay}
     what = dict.fromkeys(changes.removed, "gone") | {entry.key: "changed" for entry in changes.changed}
     for key in sorted(needed & what.keys()):
-        raise DataError(f"{key}: {what[key]}, and round {round.number}, which trains on it, is unfinished; restore it")
+        raise DataError(f"{key}: {what[key]}, and round {round.number}, which needs it, is unfinished; restore it")
 
 
 def _earlier(ledger: Ledger, entries: Sequence[Entry]) -> list[Shard]:

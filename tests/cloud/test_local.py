@@ -73,6 +73,17 @@ def test_symbolic_links_are_neither_followed_nor_listed(tmp_path: Path) -> None:
     assert store.read("file") == b"mine"
 
 
+def test_links_that_are_passed_over_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = opened(tmp_path)
+    store.put("a", b"")
+    for name in ("b", "c", ".d", "_e"):
+        (tmp_path / name).symlink_to(tmp_path / "a")
+    assert keys(store) == ["a"]
+    (record,) = caplog.records
+    text = f"passed over 2 symbolic links in {store.url}, such as "
+    assert record.getMessage() in {text + f"{name}; put the files themselves there" for name in "bc"}
+
+
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -104,7 +115,7 @@ def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
         store.put("a", b"")
     with pytest.raises(UrlError, match="a/b/c: not a directory"):
         store.put("a/b/c", b"")
-    with pytest.raises(UrlError, match="no folder"):
+    with pytest.raises(UrlError, match="there is a file of that name, no folder; remove"):
         opened(tmp_path / "a" / "b" / "root")
     assert staged(tmp_path) == []
 

@@ -127,6 +127,7 @@ import logging, sys, warnings
 from entrypoint.console import Console
 Console("json").take_logging()
 logging.getLogger("some.package").warning("two\\nlines of %s", "it")
+logging.getLogger("some.package").warning("two\\nlines of %s", "it")
 logging.getLogger("some.package").info("chatter")
 warnings.warn("old", DeprecationWarning)
 warnings.warn("mind")
@@ -138,6 +139,7 @@ warnings.warn("mind")
         "two lines of it",
         "some.package",
     )
+    assert [line["message"] for line in lines].count("two lines of it") == 1
     assert "mind" in lines[-1]["message"]
     assert not any("chatter" in line["message"] for line in lines)
 
