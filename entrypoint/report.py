@@ -88,11 +88,13 @@ class Report:
         """The data of a new round."""
         new = [shard for shard in round.shards if shard.split == "train"]
         self._facts["new_examples"] = self._facts.get("new_examples", 0) + round.num_new
-        labels = _labels(round.labels)
+        edited = sum(1 for shard in new if shard.new is not None)
         vanished = sum(shard.num_vanished for shard in new)
-        gone = f", {vanished} examples vanished" if vanished else ""
-        before = f"{_count(num_same, 'shard')} as before, " if num_same else ""
-        text = f"{before}{_count(len(new), 'new shard')}: {round.num_new} examples{gone}{labels}"
+        counts = ((num_same, "shard", " as before"), (len(new) - edited, "new shard", ""), (edited, "edited shard", ""))
+        shards = ", ".join(f"{_count(num, noun)}{how}" for num, noun, how in counts if num)
+        examples = _count(round.num_new, "new example" if edited else "example")
+        gone = f", {vanished} vanished" if edited else ""
+        text = f"{shards}: {examples}{gone}{_labels(round.labels)}"
         self.console.line("data", text, num_same=num_same, num_new=len(new), labels=list(round.labels))
 
     def same(self, changes: Changes) -> None:

@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.background import in_background
 from trainer.data import Batch, Loader
@@ -103,7 +103,9 @@ class Training:
         state, settings, progress = self.state, self.settings, self.state.progress
         set_learning_rate(state.optimizer, learning_rate_at(settings, progress.example, self.loader.goal.num_examples))
         state.optimizer.zero_grad(set_to_none=True)
-        losses = [self._backward(micro, number, batch) for number, micro in enumerate(batch.micro_batches)]
+        is_lone = batch.num_examples == 1 < settings.batch_size
+        with _running_statistics(state.net) if is_lone else nullcontext():
+            losses = [self._backward(micro, number, batch) for number, micro in enumerate(batch.micro_batches)]
         if settings.max_grad_norm > 0:
             state.scaler.unscale_(state.optimizer)
             clip(state.parameters, settings.max_grad_norm)
@@ -146,3 +148,17 @@ class Training:
         rate = float(self.state.optimizer.param_groups[0]["lr"])
         yield EpochEnd(loss=loss, learning_rate=rate, metrics=metrics, seconds=seconds)
         return True
+
+
+@contextmanager
+def _running_statistics(net: nn.Module) -> Iterator[None]:
+    """BatchNorm as in evaluation: the one example that an epoch may leave for its last batch has no variance."""
+    kind = nn.modules.batchnorm._BatchNorm
+    layers = [layer for layer in net.modules() if isinstance(layer, kind) and layer.training]
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()
