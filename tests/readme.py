@@ -113,7 +113,7 @@ def _value(field: FieldInfo) -> str:
     choices = getattr(field.annotation, "__args__", ())
     if choices:
         return "`" + "|".join(map(str, choices)) + "`"
-    letter = {int: "N", float: "X", bool: "true|false"}.get(field.annotation or str, "TEXT")
+    letter = {"int": "N", "float": "X", "bool": "true|false"}.get(getattr(field.annotation, "__name__", ""), "TEXT")
     return ", ".join([f"`{letter}`", *bounds(field)])
 
 
