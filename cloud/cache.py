@@ -194,7 +194,7 @@ class ShardCache:
         if wanted.sha256 not in (None, found):
             raise Damaged(
                 f"{wanted.key} in {self._store.url}: its digest is {found}, expected {wanted.sha256}; "
-                f"restore it, or submit again if it was changed meanwhile"
+                "restore it; where an index gave that digest, write it anew: perdure index"
             )
         return found
 

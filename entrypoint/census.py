@@ -1,9 +1,12 @@
 """The census of shards where they are: which there are, and what each of them holds."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from threading import Lock
 
 from cloud.cache import ShardCache, Wanted
-from cloud.catalog import IndexEntry, list_shards, read_index
+from cloud.catalog import INDEX_KEY, IndexEntry, list_shards, read_index
+from cloud.errors import CacheTooSmall
 from cloud.store import Entry, Store
 from entrypoint.console import Console
 from entrypoint.places import EVAL
@@ -25,6 +28,7 @@ class Census:
     ) -> None:
         self._config, self._data, self._cache, self._opened = config, data, cache, opened
         self._console, self._stop = console, stop
+        self._large = Lock()
 
     def listing(self, *, under: str = "", excluding: str = "", start_after: str = "") -> Iterator[Entry]:
         """The shards that the task reads, sorted by key."""
@@ -34,9 +38,11 @@ class Census:
     def digest(self, entry: Entry) -> str:
         """What the content is, where a listing alone does not tell."""
         self._stop.check()
-        _, sha256 = self._cache.acquire(Wanted(entry.key, entry.size, None))
-        self._cache.release(entry.key)
-        return sha256
+        # Four threads ask at once: large ones come one by one, or they would not fit into the cache together.
+        with self._large if self._takes_cache(entry, 1 / 8) else nullcontext():
+            _, sha256 = self._cache.acquire(Wanted(entry.key, entry.size, None))
+            self._cache.release(entry.key)
+            return sha256
 
     def no_shards(self) -> str:
         """What to say when there are none."""
@@ -45,14 +51,21 @@ class Census:
         return f"{self._data.url}: no shards there; task {task} reads {names}, plain or compressed; mend --data_url"
 
     def take(
-        self, entries: Sequence[Entry], earlier: Mapping[str, Shard] | None = None, *, use_index: bool = True
+        self,
+        entries: Sequence[Entry],
+        earlier: Mapping[str, Shard] | None = None,
+        *,
+        eval_fraction: float = 0.0,
+        use_index: bool = True,
     ) -> list[Shard]:
         """What each shard holds. `earlier`: those that were edited, as they were before.
 
-        DataError for a shard that cannot be read or is empty, and for bad examples unless they are to be skipped.
+        DataError for a shard that cannot be read or is empty, and for bad examples unless they are to be skipped;
+        CacheTooSmall for one that would not fit beside another in training.
         """
         earlier = earlier or {}
-        rules = self._rules(entries)
+        rules = self._rules(eval_fraction)
+        self._check_sizes(entries)
         index = read_index(self._data) if use_index and not rules.eval_fraction else {}
         indexed = {
             entry.key: index[entry.key] for entry in entries if _knows(index, entry) and entry.key not in earlier
@@ -64,7 +77,7 @@ class Census:
             for entry in entries:
                 self._stop.check()
                 known = indexed.get(entry.key)
-                shards.append(_from_index(known, entry) if known else self._one(entry, earlier.get(entry.key), rules))
+                shards.append(self._indexed(known, entry) if known else self._one(entry, earlier.get(entry.key), rules))
                 progress.update()
         check_bad_examples(shards, rules)
         self._name_bad(shards)
@@ -78,13 +91,31 @@ class Census:
         if len(bad) > MAX_NAMED:
             self._console.warning(f"passed over {len(bad) - MAX_NAMED} more bad examples")
 
-    def _rules(self, entries: Sequence[Entry]) -> CensusRules:
-        has_eval = any(entry.key.startswith(EVAL) for entry in entries)
+    def _rules(self, eval_fraction: float) -> CensusRules:
         return CensusRules(
             on_bad_example=self._config.on_bad_example,
             max_bad_examples=self._config.max_bad_examples,
-            eval_fraction=0.0 if has_eval else self._config.eval_fraction,
+            eval_fraction=eval_fraction,
         )
+
+    def _check_sizes(self, entries: Sequence[Entry]) -> None:
+        """Training holds one window of shards while evaluation opens another shard: each may take half of the cache."""
+        for entry in entries:
+            if self._takes_cache(entry, 1 / 2):
+                raise CacheTooSmall(
+                    f"{entry.key}: {entry.size:,} bytes, more than half of --cache_bytes "
+                    f"{int(self._config.cache_bytes):,}; raise it to {2 * entry.size:,} or more"
+                )
+
+    def _takes_cache(self, entry: Entry, share: float) -> bool:
+        """Whether a shard takes more than a share of the cache; one that is read in place takes nothing."""
+        return entry.size > share * self._config.cache_bytes and self._data.local_path(entry.key) is None
+
+    def _indexed(self, known: IndexEntry, entry: Entry) -> Shard:
+        """What the index says. What is fetched is verified then; what is read in place never would be."""
+        if self._data.local_path(entry.key) is not None and self.digest(entry) != known.sha256:
+            raise DataError(f"{entry.key}: not the content that {INDEX_KEY} tells of; write it anew: perdure index")
+        return Shard(**known.model_dump(), version=entry.version, split=_split(entry))
 
     def _one(self, entry: Entry, earlier: Shard | None, rules: CensusRules) -> Shard:
         if entry.size > self._config.max_shard_bytes:
@@ -101,15 +132,12 @@ class Census:
 
 
 def _found(entry: Entry, sha256: str) -> Shard:
-    split = "eval" if entry.key.startswith(EVAL) else "train"
-    return Shard(key=entry.key, size=entry.size, sha256=sha256, version=entry.version, split=split)
+    return Shard(key=entry.key, size=entry.size, sha256=sha256, version=entry.version, split=_split(entry))
+
+
+def _split(entry: Entry) -> str:
+    return "eval" if entry.key.startswith(EVAL) else "train"
 
 
 def _knows(index: Mapping[str, IndexEntry], entry: Entry) -> bool:
     return entry.key in index and index[entry.key].size == entry.size
-
-
-def _from_index(known: IndexEntry, entry: Entry) -> Shard:
-    """What the index says; its digest is verified when the shard is first fetched."""
-    split = "eval" if entry.key.startswith(EVAL) else "train"
-    return Shard(**known.model_dump(), version=entry.version, split=split)

@@ -97,11 +97,10 @@ class Report:
         text = f"{shards}: {examples}{gone}{_labels(round.labels)}"
         self.console.line("data", text, num_same=num_same, num_new=len(new), labels=list(round.labels))
 
-    def same(self, changes: Changes) -> None:
-        """The data when no round starts: what is known, and what waits for the next one."""
-        waiting = len(changes.appended) + len(changes.changed)
-        waits = f", {waiting} waiting for the next round" if waiting else ", none new"
-        self.console.line("data", f"{_count(changes.num_same, 'shard')} as before{waits}", num_same=changes.num_same)
+    def same(self, num_same: int, num_waiting: int) -> None:
+        """The data when no round starts: how many shards are known, and how many wait for the next one."""
+        waits = f", {num_waiting} waiting for the next round" if num_waiting else ", none new"
+        self.console.line("data", f"{_count(num_same, 'shard')} as before{waits}", num_same=num_same)
 
     def plan(self, round: Round, goal: Target, done: Progress, batch_size: int) -> None:
         """What is left of a round."""

@@ -36,9 +36,13 @@ class Rounds:
             self._check_changed(shard)
         return changes
 
+    def num_waiting(self, changes: Changes) -> int:
+        """How many shards the next round may be formed of."""
+        return len(changes.appended) + len(self._edited(changes))
+
     def next(self, ledger: Ledger, changes: Changes) -> Round | None:
         """The round that the new shards form; None when there is nothing new to train."""
-        edited = () if self._config.on_changed_shard == "ignore" else changes.changed
+        edited = self._edited(changes)
         new = self._members([*changes.appended, *edited], len(ledger) + 1)
         if all(entry.key.startswith(EVAL) for entry in new):
             if not len(ledger):
@@ -48,12 +52,22 @@ class Rounds:
             raise DataError(f"--eval_url {self._config.eval_url}: no shards there; mend the URL, or leave it out")
         with self._report.phase("census"):
             earlier = {shard.key: shard for shard in _earlier(ledger, edited)}
-            shards = self._census.take(new, earlier)
+            shards = self._census.take(new, earlier, eval_fraction=self._eval_fraction(ledger, new))
         unusable = [entry.key for entry in changes.changed if entry not in edited]
         round = next_round(ledger, shards, [*changes.removed, *unusable], self._config, self._config.cache_bytes // 2)
         if round is None and not len(ledger):
             raise DataError(f"none of the {len(shards)} shards holds an example to train on; see --on_bad_example")
         return round
+
+    def _edited(self, changes: Changes) -> tuple[Entry, ...]:
+        return () if self._config.on_changed_shard == "ignore" else changes.changed
+
+    def _eval_fraction(self, ledger: Ledger, new: Sequence[Entry]) -> float:
+        """The share of examples to hold out; none when round 1 has evaluation shards, which settles it for good."""
+        if not self._config.eval_fraction:
+            return 0.0
+        first = [shard.key for shard in ledger.round(1).shards] if len(ledger) else [entry.key for entry in new]
+        return 0.0 if any(key.startswith(EVAL) for key in first) else self._config.eval_fraction
 
     def _compare(self, ledger: Ledger) -> Changes:
         known = (Known(shard.key, shard.size, shard.sha256, shard.version) for shard in ledger.known())

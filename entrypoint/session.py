@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.cache import ShardCache
-from cloud.errors import CloudError, Damaged, StoreError
+from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError
 from cloud.folder import OutputFolder
 from cloud.open import open_store
 from cloud.records import FileDigest
@@ -75,11 +75,11 @@ class Session:
         round = self._unfinished()
         if round is not None:
             check_unfinished(round, changes)
-            self._report.same(changes)
+            self._report.same(changes.num_same, self._rounds.num_waiting(changes))
         else:
             round = self._rounds.next(self._ledger, changes)
             if round is None:
-                self._report.same(changes)
+                self._report.same(changes.num_same, self._rounds.num_waiting(changes))
                 return None
             self._report.data(round, changes.num_same)
             self._begin(round)
@@ -122,8 +122,11 @@ class Session:
         self._report.done()
 
     def rescue(self) -> None:
-        """Save the steps taken before the data or a store failed: they are as good as any."""
-        if self._training is not None:
+        """Save the steps taken before the data or a store failed: they are as good as any.
+
+        Without any nothing is saved: a round whose shards were never read may be formed anew.
+        """
+        if self._training is not None and self._training.num_steps:
             self.save(self._training, None)
         self.saver.wait()
 
@@ -210,7 +213,7 @@ def open_session(held: Attempt, places: Places, config: JobConfig, report: Repor
         if session is not None:
             session.saver.wait()  # only what is committed may be called saved
         raise
-    except (DataError, Damaged, StoreError):
+    except (DataError, Damaged, CacheTooSmall, StoreError):
         if session is not None:
             with suppress(CloudError, TrainerError):
                 session.rescue()

@@ -52,8 +52,14 @@ class Training:
     def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
         self.task, self.state, self.loader, self.settings = task, state, loader, settings
         self._pending: list[tuple[Tensor, int, np.ndarray]] = []
+        self._first_step = state.progress.global_step
         # Seeded anew for each micro-batch, dropout needs no saved generator and stray draws elsewhere cannot matter.
         self._net_key = cache(lambda number: stream(settings.seed, "net", loader.world.rank, number))
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps were taken so far in this attempt."""
+        return self.state.progress.global_step - self._first_step
 
     def is_done(self) -> bool:
         """Whether the round is trained and evaluated, or was ended by early stopping."""
