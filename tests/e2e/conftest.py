@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.inside import POINTS, Inside, write_digits, write_points
+from tests.e2e.noted import ARGUMENTS, Bench
 
 
 @pytest.fixture
@@ -36,3 +37,12 @@ def points_job(job: Inside) -> Inside:
     write_points(job.data / "b.jsonl", 20, 40)
     job.arguments = POINTS
     return job
+
+
+@pytest.fixture
+def bench(job: Inside) -> Bench:
+    """Task `Noted` of `noted.py`, no shards yet."""
+    for path in job.data.iterdir():
+        path.unlink()
+    job.arguments = ARGUMENTS
+    return Bench(job)

@@ -138,3 +138,7 @@ def _example(name: str) -> Mapping[str, Any]:
 def ids(label: str, start: int, stop: int) -> list[str]:
     """Ids of examples with a label: a0, a1 ..."""
     return [f"{label}{number}" for number in range(start, stop)]
+
+
+FIRST, SECOND, THIRD = ids("a", 0, 20) + ids("b", 0, 12), ids("c", 0, 8), ids("d", 0, 8) + ids("a", 20, 24)
+"""Three shards of 32, 8 and 12 examples; labels appear in each."""
