@@ -52,7 +52,7 @@ def _advice(number: int) -> str:
         return "; make room there"
     if number in _DENIED:
         return "; let this user write there, or name another folder"
-    if number in _IN_THE_WAY:
+    if number in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY):
         return "; remove what is in the way there, or name another folder"
     return ""
 

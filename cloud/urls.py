@@ -35,7 +35,8 @@ class Url:
 def parse_url(text: str) -> Url:
     """The parts of a URL or a local path (resolved, so that two names of one folder are equal); UrlError for none."""
     if not text or _CONTROL.search(text):
-        raise UrlError(f"{without_credentials(text)!r}: no URL and no path")
+        what = "holds a control character" if text else "empty"
+        raise UrlError(f"{without_credentials(text)!r}: no URL and no path: {what}")
     match = _SCHEME.fullmatch(text)
     if match is None:
         return _path_url(text)

@@ -155,7 +155,8 @@ def _checked(name: str, module: ModuleType, class_name: str) -> type[Task]:
     """The class of that name, which must subclass Task and have all that a task must have."""
     tasks = {key: value for key, value in vars(module).items() if isinstance(value, type) and Task in value.__mro__[1:]}
     if class_name not in tasks:
-        raise SettingError(f"--task {name}: its subclasses of Task are: {', '.join(tasks) or 'none'}")
+        known = ", ".join(tasks) or "none"
+        raise SettingError(f"--task {name}: no subclass of Task is called {class_name} there; there are: {known}")
     found: type[Task] = tasks[class_name]
     lacking = [part for part in REQUIRED if getattr(found, part, None) is getattr(Task, part, None)]
     if lacking:

@@ -62,6 +62,12 @@ def test_early_answers_need_no_torch():
     assert done.stdout == "False\n"
 
 
+def test_the_claim_does_not_wait_for_torch():
+    code = "import sys, entrypoint.job; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_version():
     done = perdure("--version")
     assert done.stdout.startswith("perdure ")

@@ -70,7 +70,7 @@ class TestFinding:
         assert find_task("./own.py:Mine").suffixes == (".txt",)
         assert find_task(f"{tmp_path}/own.py:Mine").__name__ == "Mine"
         assert "lacks build, collate, loss, predict, scores" in why("own.py:Half")
-        assert why("own.py:Other") == "--task own.py:Other: its subclasses of Task are: Mine, Half"
+        assert why("own.py:Other") == "--task own.py:Other: no subclass of Task is called Other there; there are: Mine, Half"
 
     def test_an_unknown_name_lists_the_known_ones(self) -> None:
         assert why("image").startswith("--task image: unknown, did you mean images? the tasks are images, ")
@@ -82,8 +82,8 @@ class TestFinding:
             ("./none.py:Mine", "no such file"),
             ("no_such_module:Mine", "No module named 'no_such_module'"),
             (".relative:Mine", "relative import"),
-            ("json:Mine", "its subclasses of Task are: none"),
-            ("trainer.task:Task", "its subclasses of Task are: none"),
+            ("json:Mine", "there; there are: none"),
+            ("trainer.task:Task", "there; there are: none"),
             ("", "the tasks are images"),
             ("./own.py", "./file.py:Class"),
         ],
