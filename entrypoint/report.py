@@ -144,6 +144,11 @@ class Report:
         evaluated = [f"evaluation: {', '.join(scores)}"] if scores else []
         self.console.line("epoch", f"{progress.epoch}: {'; '.join([*trained, *evaluated])}", **self.metrics[-1])
 
+    def early(self, progress: Progress) -> None:
+        """A round that --early_stopping_epochs ended."""
+        score = f"{self.best_metric.removeprefix('-')} has not improved since epoch {progress.best_epoch}"
+        self.console.line("plan", f"round {progress.round} ends early: {score}", round=progress.round)
+
     def saved(self, name: str | None) -> None:
         """What a stopped attempt leaves behind."""
         self.console.line("stopped", f"saved {name}. Submit again to continue.", name=name)

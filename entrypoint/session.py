@@ -114,6 +114,8 @@ class Session:
         if not training.is_done():
             self._report.saved(self.saver.last)
             self._stop.check()
+        elif training.state.progress.example < training.loader.goal.num_examples:
+            self._report.early(training.state.progress)
 
     def done(self) -> None:
         """Nothing is left: see that the exported model is that of the newest checkpoint, and say so."""
