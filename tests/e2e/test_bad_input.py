@@ -108,7 +108,10 @@ def test_folders_that_contain_each_other(job, tmp_path):
 TASKS = [
     (("--task", "image"), "--task image: unknown, did you mean images?"),
     (("--task", "./none.py:Task"), "--task ./none.py:Task: ./none.py cannot be loaded: no such file"),
-    (("--task", POINTS[1].replace(":Points", ":Point")), "its subclasses of Task are: "),
+    (
+        ("--task", POINTS[1].replace(":Points", ":Point")),
+        "no subclass of Task is called Point there; there are: Points, Plain",
+    ),
     (("--set", "imagesize=8"), "--set imagesize=8: unknown, did you mean image_size?"),
     (("--set", "image_size=large"), "--set image_size=large: must be a valid integer"),
     (("--device", "mps"), "--device mps: "),
@@ -286,6 +289,13 @@ def test_a_label_that_only_the_evaluation_has(job):
     assert job.refused(65) == words
     write_tar(job.data / "3.tar", images[40:44], ["unseen"] * 4)
     assert job.trained().outcome["appended_shards"] == ["2.tar", "3.tar", "eval/e.tar"]
+
+
+def test_a_best_metric_that_is_no_score_is_said_once(job):
+    write_digits(job.data / "eval" / "e.tar", 40, 50)
+    said = job.trained("--best_metric", "acuracy", "--epochs", "2")
+    words = "--best_metric acuracy: no such score, so that no epoch is the best; there are: loss, accuracy, macro_f1"
+    assert said.err == f"perdure: warning: {words}\n"
 
 
 def test_an_index_that_is_none(job):
