@@ -1,13 +1,25 @@
 """How little is read: an index, a small cache, one request for what is new; and from wherever shards lie."""
 
+import bz2
+import gzip
+import lzma
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
+import zstandard
 
 from cloud.open import open_store
 from cloud.store import Store
 from entrypoint.__main__ import main
+from tests.e2e.inside import IMAGES, write_digits
 from tests.e2e.noted import ARGUMENTS, FIRST, SECOND, Bench, Noted, Notes, content, ids
+from tests.e2e.submit import assert_same_training
+from tests.relay import Relay, relaying
+from tests.servers import S3Server
 
 
 def index(bench: Bench, data: object) -> int:
@@ -73,3 +85,106 @@ def test_a_cache_that_may_turn_out_too_small_is_refused_at_once(bench):
     )
     bench.write("0.jsonl", FIRST)
     bench.submit("--cache_bytes", "1", "--epochs", "1")  # a folder is read in place
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress, ".xz": lzma.compress
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_compressed_shards(bench, place):
+    folder = str(bench.inside.data)
+    url, data = memory(bench, "zipped") if place == "memory" else (folder, open_store(folder, writable=True))
+    for number, (suffix, compress) in enumerate(COMPRESS.items()):
+        data.put(f"{number}.jsonl{suffix}", compress(nine(number)))
+    one = bench.submit("--epochs", "2", data=url)
+    assert one.labels(one.trained) == {"a": 36, "b": 36}
+    tar = write_digits(bench.inside.data.with_name("images.tar"), 0, 20)
+    data.put("images.tar.gz", gzip.compress(tar.read_bytes()))
+    bench.inside.arguments = IMAGES
+    images = bench.submit(data=url, run=bench.inside.run.with_name("images"))
+    assert "data        1 new shard: 20 examples" in images.said.out
+
+
+def nine(number: int) -> bytes:
+    """The shard of this number: nine examples of one label."""
+    return content(ids("ab"[number % 2], 9 * number, 9 * number + 9))
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[int]]:
+    """The size of a folder, again and again while the block runs."""
+    sizes, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.0005):
+            sizes.append(size_of(folder))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield sizes
+    finally:
+        over.set()
+        thread.join()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in it; one that goes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def test_fetched_shards_never_take_more_of_the_disk_than_they_may(bench, tmp_path):
+    url, data = memory(bench, "windows")
+    for number in range(12):
+        data.put(f"{number:02}.jsonl", nine(number))
+        (bench.inside.data / f"{number:02}.jsonl").write_bytes(nine(number))
+    limit = 4 * max(len(nine(number)) for number in range(12))
+    cache = ("--cache_bytes", limit, "--memory_bytes", "0", "--epochs", "4")
+    with watched(tmp_path / "cache") as sizes:
+        far = bench.submit(*cache, "--cache_dir", tmp_path / "cache", data=url)
+    assert far.trained == dict.fromkeys(far.trained, 4)
+    assert limit // 2 < max(sizes) <= limit
+    near = bench.submit(*cache, run=bench.inside.run.with_name("near"))  # in the windows that the setting gives
+    assert near.trained == far.trained
+    assert_same_training(bench.store(), bench.store(bench.inside.run.with_name("near")))
+
+
+def test_data_and_output_may_lie_in_different_kinds_of_places(bench):
+    url, data = memory(bench, "far")
+    run = url.replace("/data", "/run")
+    for name, members in (("0.jsonl", FIRST), ("1.jsonl", SECOND)):
+        data.put(name, content(members))
+        bench.write(name, members)
+        for stop_at, code in ((3, 143), (0, 0)):
+            bench.submit("--epochs", "2", "--old_data", "all", data=url, code=code, stop_at=stop_at)
+            bench.submit("--epochs", "2", "--old_data", "all", run=run, code=code, stop_at=stop_at)
+    assert_same_training(bench.store(), bench.store(run))
+    assert bench.metrics(4)[-1]["round"] == bench.metrics(4, run)[-1]["round"] == 2
+
+
+def test_new_shards_whose_names_come_last_are_found_with_one_request(bench, s3_server: S3Server, monkeypatch):
+    with relaying(Relay(s3_server.endpoint_url)) as relay:
+        for name, value in {**s3_server.env, "AWS_ENDPOINT_URL": relay.url}.items():
+            monkeypatch.setenv(name, value)
+        url = f"{s3_server.make_bucket('growing')}/data"
+        data = open_store(url, writable=True)
+        for number in range(4):
+            data.put(f"{number}.jsonl", nine(number))
+        settings = ("--epochs", "1", "--shard_keys_grow", "--old_data", "all")
+        bench.submit(*settings, data=url)
+        data.put("4.jsonl", content(SECOND))
+        relay.requests.clear()
+        second = bench.submit(*settings, data=url)
+    assert set(SECOND) < set(second.trained)
+    assert second.said.outcome["appended_shards"] == ["4.jsonl"]
+    assert "data        4 shards as before, 1 new shard: 8 examples, new label 'c'" in second.said.out
+    listings = [request.path.partition("list-type=2&")[2] for request in relay.requests if "list-type" in request.path]
+    assert listings.count("prefix=data%2F&start-after=data%2F3.jsonl") == 1, "for the round"
+    assert listings.count("prefix=data%2F&start-after=data%2F4.jsonl") == 1, "and after it"
+    assert "prefix=data%2F" not in listings, "never all of them"
