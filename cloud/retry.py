@@ -3,12 +3,11 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from cloud.errors import Unreachable
-from cloud.store import Entry, Store, Writer
+from cloud.store import Entry, Store
+from cloud.wrapped import Wrapped
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,7 +16,7 @@ FIRST_DELAY_SECONDS = 0.2
 MAX_DELAY_SECONDS = 3.0
 
 
-class RetryingStore:
+class RetryingStore(Wrapped):
     """Repeats what failed with Unreachable, after growing delays, for at most `retry_seconds` in all.
 
     An attempt that took long is not repeated when another like it would end after `retry_seconds`.
@@ -35,27 +34,17 @@ class RetryingStore:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._retry_seconds = retry_seconds
         self._clock = clock
         self._sleep = sleep
-
-    @property
-    def url(self) -> str:
-        """As of the store inside."""
-        return self._inner.url
-
-    @property
-    def can_create(self) -> bool:
-        """As of the store inside."""
-        return self._inner.can_create
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
         """As of the store inside; one that breaks goes on after the last key that was seen."""
         patience = self._patience()
         while True:
             try:
-                for entry in self._inner.list(prefix, start_after):
+                for entry in self.inner.list(prefix, start_after):
                     yield entry
                     start_after = entry.key
                     patience = self._patience()
@@ -65,31 +54,23 @@ class RetryingStore:
 
     def stat(self, key: str) -> Entry:
         """As of the store inside."""
-        return self._repeat(self._inner.stat, key)
+        return self._repeat(self.inner.stat, key)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """As of the store inside."""
-        return self._repeat(self._inner.read, key, start, end)
+        return self._repeat(self.inner.read, key, start, end)
 
     def put(self, key: str, data: bytes) -> None:
         """As of the store inside."""
-        self._repeat(self._inner.put, key, data)
+        self._repeat(self.inner.put, key, data)
 
     def create(self, key: str, data: bytes) -> None:
         """As of the store inside; see the class for what FileExistsError means here."""
-        self._repeat(self._inner.create, key, data)
-
-    def writer(self, key: str) -> AbstractContextManager[Writer]:
-        """As of the store inside, once."""
-        return self._inner.writer(key)
+        self._repeat(self.inner.create, key, data)
 
     def delete(self, key: str) -> None:
         """As of the store inside."""
-        self._repeat(self._inner.delete, key)
-
-    def local_path(self, key: str) -> Path | None:
-        """As of the store inside."""
-        return self._inner.local_path(key)
+        self._repeat(self.inner.delete, key)
 
     def _patience(self) -> "_Patience":
         return _Patience(self._retry_seconds, self._clock, self._sleep)

@@ -13,6 +13,7 @@ from cloud.folder import Chosen, OutputFolder
 from cloud.held import HeldFolder
 from cloud.store import Store
 from cloud.threads import in_background, result_of
+from cloud.wrapped import Counted
 from entrypoint.errors import Stopped
 from entrypoint.exits import exit_code, explain
 from entrypoint.report import Report
@@ -36,7 +37,7 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
 
     Raises ClaimHeld, leaving no trace, when another attempt is alive.
     """
-    reading = OutputFolder(output)
+    reading = OutputFolder(Counted(output, report.fetched))
     predownload = partial(_predownload, reading, config, scratch, report, stop)
     early = in_background(predownload, "predownload")
     with report.phase("claim"):
@@ -65,5 +66,5 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
 
 
 def _predownload(reading: OutputFolder, config: JobConfig, scratch: Path, report: Report, stop: Stop) -> Chosen | None:
-    with report.phase("predownload"):
+    with report.phase("predownload"), report.fetching():
         return reading.choose(scratch, stop.check, start_over=config.start_over)

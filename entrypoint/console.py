@@ -74,8 +74,8 @@ class Console:
             self._write(self._err, text)
 
     @contextlib.contextmanager
-    def progress(self, total: int | None, description: str, unit: str) -> Iterator[Progress]:
-        """A bar on stderr where that is a terminal; otherwise a line now and then, and one at the end.
+    def progress(self, total: int | None, description: str, unit: str, *, tells_end: bool = True) -> Iterator[Progress]:
+        """A bar on stderr where that is a terminal; otherwise a line now and then, and with `tells_end` a last one.
 
         `unit` is a plural ("shards"); `total` None where nobody knows it.
         """
@@ -87,7 +87,8 @@ class Console:
         try:
             yield lines
         finally:
-            lines.tell()
+            if tells_end:
+                lines.tell()
 
     def take_logging(self) -> None:
         """Route the warnings of Python and of the packages' loggers through here."""
@@ -99,7 +100,13 @@ class Console:
         from tqdm import tqdm
 
         with tqdm(
-            total=total, desc=f"{description:<10}", unit=f" {unit}", file=self._err, leave=False, dynamic_ncols=True
+            total=total,
+            desc=f"{description:<10}",
+            unit=f" {unit}",
+            unit_scale=unit == "B",
+            file=self._err,
+            leave=False,
+            dynamic_ncols=True,
         ) as bar:
             self._bars += 1
             try:

@@ -4,14 +4,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud.catalog import Changes
 from cloud.records import Outcome, Rejected
 from entrypoint.console import Console
-from trainer.ledger import Round
-from trainer.loop import EpochEnd
-from trainer.plan import Progress, Target
+from entrypoint.console import Progress as Bar
+
+if TYPE_CHECKING:  # torch takes seconds: the claim does not wait for it
+    from trainer.ledger import Round
+    from trainer.loop import EpochEnd
+    from trainer.plan import Progress, Target
 
 PHASES = (
     "startup",
@@ -42,6 +45,7 @@ class Report:
         self._started = started
         self._facts: dict[str, Any] = {}
         self._first: Progress | None = None
+        self._fetch: Bar | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -51,6 +55,19 @@ class Report:
             yield
         finally:
             self.seconds[name] += time.monotonic() - started
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Show the bytes that `fetched` is told of while the block runs."""
+        with self.console.progress(None, "fetch", "B", tells_end=False) as self._fetch:
+            yield
+        self._fetch = None
+
+    def fetched(self, num_bytes: int) -> None:
+        """So many bytes came from a store; any thread may say so."""
+        fetch = self._fetch
+        if fetch is not None:
+            fetch.update(num_bytes)
 
     def began(self, attempt: int, url: str, task: str) -> None:
         """The first line of every attempt."""
@@ -84,7 +101,7 @@ class Report:
                 text = f"{_count(len(keys), 'shard')} {what} since trained: {_shown(keys)}"
                 self.console.line("data", text, **{what: list(keys)})
 
-    def data(self, round: Round, num_same: int) -> None:
+    def data(self, round: "Round", num_same: int) -> None:
         """The data of a new round."""
         new = [shard for shard in round.shards if shard.split == "train"]
         self._facts["new_examples"] = self._facts.get("new_examples", 0) + round.num_new
@@ -102,10 +119,9 @@ class Report:
         waits = f", {num_waiting} waiting for the next round" if num_waiting else ", none new"
         self.console.line("data", f"{_count(num_same, 'shard')} as before{waits}", num_same=num_same)
 
-    def plan(self, round: Round, goal: Target, done: Progress, batch_size: int) -> None:
-        """What is left of a round."""
+    def plan(self, round: "Round", goal: "Target", done: "Progress", steps: int) -> None:
+        """What is left of a round: so many steps."""
         left = goal.num_examples - done.example
-        steps = _steps(goal, done.example, batch_size)
         old = f" + {round.num_old} old" if round.num_old else ""
         rate = done.train_seconds / done.num_examples if done.num_examples else 0.0
         takes = f", about {_duration(left * rate)}" if rate else ""
@@ -119,12 +135,12 @@ class Report:
         """Whether this attempt had anything to train."""
         return self._first is not None
 
-    def trains(self, progress: Progress) -> None:
+    def trains(self, progress: "Progress") -> None:
         """Training begins or goes on from here."""
         if self._first is None:
             self._first = replace(progress)
 
-    def epoch(self, progress: Progress, end: EpochEnd) -> None:
+    def epoch(self, progress: "Progress", end: "EpochEnd") -> None:
         """An epoch is over."""
         self.metrics.append(
             {
@@ -143,8 +159,10 @@ class Report:
         trained = [] if end.loss is None else [f"loss {end.loss:.4g}"]
         evaluated = [f"evaluation: {', '.join(scores)}"] if scores else []
         self.console.line("epoch", f"{progress.epoch}: {'; '.join([*trained, *evaluated])}", **self.metrics[-1])
+        if len(self.metrics) == 1:
+            self._check_best_metric(end.metrics)
 
-    def early(self, progress: Progress) -> None:
+    def early(self, progress: "Progress") -> None:
         """A round that --early_stopping_epochs ended."""
         score = f"{self.best_metric.removeprefix('-')} has not improved since epoch {progress.best_epoch}"
         self.console.line("plan", f"round {progress.round} ends early: {score}", round=progress.round)
@@ -179,6 +197,17 @@ class Report:
             {"outcome": kind, "exit_code": exit_code, "error": error, **facts, **place, "seconds": seconds}
         )
 
+    def _check_best_metric(self, metrics: Mapping[str, Any]) -> None:
+        """Only the first evaluation shows which scores there are."""
+        from trainer.evaluate import score_of
+
+        name = self.best_metric.removeprefix("-")
+        if name and metrics and score_of(metrics, name) is None:
+            known = ", ".join(score for score, value in metrics.items() if isinstance(value, float))
+            self.console.warning(
+                f"--best_metric {name}: no such score, so that no epoch is the best; there are: {known}"
+            )
+
     def _add(self, name: str, keys: Sequence[str]) -> None:
         """Keys join those found by an earlier catalog of this attempt, each once."""
         self._facts[name] = tuple(dict.fromkeys((*self._facts.get(name, ()), *keys)))
@@ -200,13 +229,6 @@ def _old_and_new(by_round: Mapping[str, Any], metric: str) -> str:
     num = sum(group["num_examples"] for group in old)
     before = sum(group[metric] * group["num_examples"] for group in old) / num
     return f" (old labels {before:.3f}, new {new[metric]:.3f})"
-
-
-def _steps(goal: Target, start: int, batch_size: int) -> int:
-    """Steps from a place to the end; an epoch's last batch is short."""
-    per_epoch = -(-goal.epoch_examples // batch_size)
-    epochs, rest = divmod(start, goal.epoch_examples)
-    return (goal.num_epochs - epochs) * per_epoch - rest // batch_size
 
 
 def _by_reason(rejected: Sequence[Rejected]) -> list[tuple[list[str], str]]:

@@ -10,6 +10,7 @@ from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError
 from cloud.folder import OutputFolder
 from cloud.open import open_store
 from cloud.records import FileDigest
+from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
 from entrypoint.census import Census
 from entrypoint.errors import SettingsError, Stopped
@@ -91,8 +92,15 @@ class Session:
 
     def train(self, training: Training) -> Iterator[EpochEnd | None]:
         """Take the steps that are left: None after a step, an EpochEnd after an epoch; both are places to save."""
-        with self._report.phase("train"):
-            yield from training.run(self._evaluate, self.stopping)
+        left = training.loader.num_steps(training.state.progress.example)
+        with (
+            self._report.phase("train"),
+            self._report.console.progress(left, "train", "steps", tells_end=False) as bar,
+        ):
+            for epoch_end in training.run(self._evaluate, self.stopping):
+                if epoch_end is None:
+                    bar.update()
+                yield epoch_end
 
     def save(self, training: Training, epoch_end: EpochEnd | None) -> None:
         """Publish the state as it is now, in the background."""
@@ -197,7 +205,7 @@ class Session:
         goal = target(round, self._config, self._state.progress)
         self._evaluation = Evaluation(self._ledger, self._opened, settings)
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
-        self._report.plan(round, goal, self._state.progress, settings.batch_size)
+        self._report.plan(round, goal, self._state.progress, loader.num_steps(self._state.progress.example))
         self._training = Training(self.task, self._state, loader, settings)
         return self._training
 
@@ -205,7 +213,9 @@ class Session:
 @contextmanager
 def open_session(held: Attempt, places: Places, config: JobConfig, report: Report, stop: Stop) -> Iterator[Session]:
     """An attempt's session. However it ends, nothing is being published any longer when it has."""
-    cache = ShardCache(places.data, cache_directory(config), config.cache_bytes, check=stop.check)
+    cache = ShardCache(
+        Counted(places.data, report.fetched), cache_directory(config), config.cache_bytes, check=stop.check
+    )
     session: Session | None = None
     try:
         session = Session(held, cache, places, config, report, stop)

@@ -111,6 +111,12 @@ class Loader:
             self._orders = {**dict([*self._orders.items()][-1:]), number: newest}
         return self._orders[number]
 
+    def num_steps(self, start: int) -> int:
+        """How many steps are left from place `start`."""
+        per_epoch = -(-self.goal.epoch_examples // self._batch_size)
+        epochs, rest = divmod(start, self.goal.epoch_examples)
+        return max(0, self.goal.num_epochs - epochs) * per_epoch - rest // self._batch_size
+
     def _spans(self, start: int) -> Iterator[tuple[int, int]]:
         """First and last place of each step: an epoch's last batch is short, none crosses an epoch."""
         while start < self.goal.num_examples:

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from cloud.open import open_store
 from cloud.store import Store
-from tests.cloud.wrappers import Wrapper
+from tests.cloud.wrappers import Wrapped
 
 
 def new_memory_store() -> Store:
@@ -14,7 +14,7 @@ def new_memory_store() -> Store:
     return open_store(f"memory://{uuid4().hex}/", writable=True)
 
 
-class ReadsThrough(Wrapper):
+class ReadsThrough(Wrapped):
     """Calls `before(key, number of the read from 1)` ahead of each read; notes keys and how many run at once."""
 
     def __init__(self, inner: Store, before: Callable[[str, int], object] = lambda key, number: None) -> None:

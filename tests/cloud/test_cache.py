@@ -16,7 +16,7 @@ from cloud.errors import CacheTooSmall, Damaged, StoreFull, Unreachable
 from cloud.open import open_store
 from cloud.store import Store
 from tests.cloud.places import ReadsThrough, new_memory_store
-from tests.cloud.wrappers import Failing, Wrapper
+from tests.cloud.wrappers import Failing, Wrapped
 
 SIZE = 1000
 
@@ -201,7 +201,7 @@ def test_a_file_deleted_behind_our_back_is_fetched_again(tmp_path: Path) -> None
         assert cache.acquire(shard)[0].read_bytes() == content("a.tar")
 
 
-class Flips(Wrapper):
+class Flips(Wrapped):
     """The first `num_left` reads have a wrong byte."""
 
     num_left = 0
@@ -332,7 +332,7 @@ def test_keys_never_become_names(tmp_path: Path) -> None:
     inner = new_memory_store()
     shard = put(inner, "a.tar")
 
-    class AnyName(Wrapper):
+    class AnyName(Wrapped):
         def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
             return self.inner.read("a.tar", start, end)
 

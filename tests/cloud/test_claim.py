@@ -22,7 +22,7 @@ from cloud.records import ClaimFile, Host, Outcome
 from cloud.sealed import seal
 from cloud.store import Store
 from tests.cloud.folders import DONE, Time, new_folder
-from tests.cloud.wrappers import Doubling, Failing, PutOnly, Wrapper
+from tests.cloud.wrappers import Doubling, Failing, PutOnly, Wrapped
 
 ELSEWHERE = Host(boot_id="another", pid_namespace="pid:[1]", pid=1, start_ticks=1, name="far")
 CLAIMS = "attempts/"
@@ -222,7 +222,7 @@ def test_a_claim_that_never_arrived_is_an_error(local: Store, wrapped: Callable[
 def test_a_lost_answer_that_another_claim_came_first_is_no_error(local: Store) -> None:
     """The create fails without an answer because somebody else's claim was there."""
 
-    class Late(Wrapper):
+    class Late(Wrapped):
         late = True
 
         def create(self, key: str, data: bytes) -> None:
@@ -377,7 +377,7 @@ def test_a_host_that_tells_nothing_is_never_the_same_machine(local: Store) -> No
 def test_a_wrapper_sees_all_that_a_claim_asks_of_a_store(local: Store) -> None:
     """Later tests kill at each operation: none may go past the wrapper."""
 
-    class Counting(Wrapper):
+    class Counting(Wrapped):
         def __init__(self, inner: Store) -> None:
             super().__init__(inner)
             self.operations: list[str] = []

@@ -12,7 +12,7 @@ from cloud.records import FileDigest
 from cloud.sealed import seal
 from cloud.store import Store
 from tests.cloud.folders import DONE, attempts, flipped, held, new_folder, publish
-from tests.cloud.wrappers import Failing, Far, Wrapper
+from tests.cloud.wrappers import Failing, Far, Wrapped
 
 
 def no_check() -> None:
@@ -167,7 +167,7 @@ def test_a_store_that_fails_is_no_reason_to_go_back(store: Store, tmp_path: Path
 def test_a_checkpoint_that_is_pruned_meanwhile_leads_to_the_newer_one(store: Store, tmp_path: Path) -> None:
     attempts(store, 1)
 
-    class Pruned(Wrapper):
+    class Pruned(Wrapped):
         listed = 0
 
         def list(self, prefix: str = "", start_after: str = "") -> object:

@@ -17,7 +17,7 @@ from cloud.pruning import Keeping
 from cloud.records import Record
 from cloud.store import Store, Writer
 from tests.cloud.folders import DONE, claimed, held, new_folder, publish
-from tests.cloud.wrappers import Doubling, Failing, Far, PutOnly, Wrapper
+from tests.cloud.wrappers import Doubling, Failing, Far, PutOnly, Wrapped
 
 KEEP_TWO = Keeping(last=2, best=0, every=0, score=lambda record: None)
 
@@ -58,7 +58,7 @@ def test_a_commit_is_an_object_and_a_record_that_agree(store: Store, tmp_path: P
 def test_the_object_comes_before_the_record_and_the_check_between_them(local: Store) -> None:
     done: list[str] = []
 
-    class Watched(Wrapper):
+    class Watched(Wrapped):
         def writer(self, key: str) -> object:
             done.append(f"write {key}")
             return super().writer(key)
@@ -125,7 +125,7 @@ def test_a_record_without_an_answer_is_settled_by_reading_it(local: Store, after
 def test_an_object_whose_record_is_uncertain_is_not_written_again(local: Store, tmp_path: Path) -> None:
     """The record may be there already, and would name other bytes."""
 
-    class Silent(Wrapper):
+    class Silent(Wrapped):
         silent = True
 
         def create(self, key: str, data: bytes) -> None:

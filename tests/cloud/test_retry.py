@@ -9,7 +9,7 @@ from cloud.errors import AccessDenied, Unreachable
 from cloud.open import open_store
 from cloud.retry import RetryingStore
 from cloud.store import Entry, Store
-from tests.cloud.wrappers import Failing, Wrapper
+from tests.cloud.wrappers import Failing, Wrapped
 
 
 @dataclass
@@ -41,7 +41,7 @@ def retrying(inner: Store, time: Time) -> RetryingStore:
     return RetryingStore(inner, 15.0, clock=time.clock, sleep=time.sleep)
 
 
-class Dead(Wrapper):
+class Dead(Wrapped):
     """Gives no answer, after `seconds`."""
 
     def __init__(self, inner: Store, time: Time, seconds: float) -> None:
@@ -82,7 +82,7 @@ def test_a_slow_failure_is_not_repeated_beyond_15_seconds(
 
 
 def test_what_cannot_change_is_not_repeated(memory: Store, time: Time) -> None:
-    class Refusing(Wrapper):
+    class Refusing(Wrapped):
         def put(self, key: str, data: bytes) -> None:
             raise AccessDenied("no")
 
@@ -107,7 +107,7 @@ def test_a_create_that_was_lost_is_repeated(memory: Store, time: Time) -> None:
     assert store.read("claim") == b"mine"
 
 
-class Breaking(Wrapper):
+class Breaking(Wrapped):
     """A listing that breaks after every `num_entries`."""
 
     def __init__(self, inner: Store, time: Time, num_entries: int) -> None:

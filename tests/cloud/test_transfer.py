@@ -27,10 +27,10 @@ from cloud.transfer import (
     upload,
 )
 from tests.cloud.places import ReadsThrough, new_memory_store
-from tests.cloud.wrappers import Wrapper
+from tests.cloud.wrappers import Wrapped
 
 
-class WritesFail(Wrapper):
+class WritesFail(Wrapped):
     """The first `num_failures` writers fail at their second write."""
 
     def __init__(self, store: Store, num_failures: int, error: Exception) -> None:

@@ -3,61 +3,22 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 
 from cloud.errors import Unreachable
-from cloud.store import Entry, Store, Writer
+from cloud.store import Entry, Store
+from cloud.wrapped import Wrapped
 
 
-class Wrapper:
-    """Does what the store inside does."""
-
-    def __init__(self, inner: Store) -> None:
-        self.inner = inner
-
-    @property
-    def url(self) -> str:
-        return self.inner.url
-
-    @property
-    def can_create(self) -> bool:
-        return self.inner.can_create
-
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
-        return self.inner.list(prefix, start_after)
-
-    def stat(self, key: str) -> Entry:
-        return self.inner.stat(key)
-
-    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        return self.inner.read(key, start, end)
-
-    def put(self, key: str, data: bytes) -> None:
-        self.inner.put(key, data)
-
-    def create(self, key: str, data: bytes) -> None:
-        self.inner.create(key, data)
-
-    def writer(self, key: str) -> AbstractContextManager[Writer]:
-        return self.inner.writer(key)
-
-    def delete(self, key: str) -> None:
-        self.inner.delete(key)
-
-    def local_path(self, key: str) -> Path | None:
-        return self.inner.local_path(key)
-
-
-class Far(Wrapper):
+class Far(Wrapped):
     """Like a bucket: nothing can be read in place."""
 
     def local_path(self, key: str) -> Path | None:
         return None
 
 
-class PutOnly(Wrapper):
+class PutOnly(Wrapped):
     """Like OBS: no create-only puts. Each operation is delayed a little, so that races have somewhere to happen."""
 
     can_create = False
@@ -82,7 +43,7 @@ class PutOnly(Wrapper):
         time.sleep(self._random.uniform(0, self._delay_seconds))
 
 
-class Failing(Wrapper):
+class Failing(Wrapped):
     """Raises Unreachable for one method on keys that `which` picks, before or after the effect, `times` times."""
 
     def __init__(
@@ -120,7 +81,7 @@ class Failing(Wrapper):
             raise Unreachable(f"{key}: no answer, as the test wants it")
 
 
-class Doubling(Wrapper):
+class Doubling(Wrapped):
     """Sends every put and create twice, as a proxy does that repeats what it got no answer to."""
 
     def put(self, key: str, data: bytes) -> None:
