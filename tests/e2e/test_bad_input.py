@@ -406,8 +406,10 @@ def read_only(folder: Path) -> Iterator[None]:
     """A folder that refuses writes: by its mode, or, since root may write all the same, by a mount."""
     if os.geteuid() != 0:
         folder.chmod(0o555)
-        yield
-        folder.chmod(0o755)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
         return
     with mounted("--bind", folder, folder):
         if not run("mount", "-o", "remount,bind,ro", folder):
