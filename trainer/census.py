@@ -13,8 +13,6 @@ from trainer.errors import BadExample, DataError, SettingError, reason
 from trainer.ledger import Shard
 from trainer.task import UNREADABLE, Task
 
-CHECK_EVERY_EXAMPLES = 64
-
 
 @dataclass(frozen=True, kw_only=True)
 class CensusRules:
@@ -41,7 +39,7 @@ def take_census(
     """`shard` (key, size, digest, split) with what its examples are; DataError when it is empty or a bad one counts.
 
     Reads every example once, so that what is bad is known before the first step, and alike on every rank and resume.
-    `check` is called now and then and may raise, for a stop.
+    `check` is called before each and may raise, for a stop.
     """
     if not len(examples):
         raise DataError(f"{shard.key}: holds no examples; remove it")
@@ -49,8 +47,7 @@ def take_census(
     usable: list[_Usable] = []
     fraction = rules.eval_fraction if shard.split == "train" else 0.0
     for index in range(len(examples)):
-        if index % CHECK_EVERY_EXAMPLES == 0:
-            check()
+        check()
         try:
             example = examples[index]
             usable.append(_note(task, index, example, fraction))
