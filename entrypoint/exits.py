@@ -64,7 +64,8 @@ def explain(error: BaseException) -> str:
     if code == ExitCode.STOPPED:
         return f"stopped by {error or 'SIGINT'}: submit again to continue"
     if code == ExitCode.UNFORESEEN:
-        text = str(error).strip().partition("\n")[0]  # the traceback has the rest
+        notes = "".join(f" ({_first_line(note)})" for note in getattr(error, "__notes__", ()))
+        text = f"{_first_line(str(error))}{notes}"  # the traceback has the rest
         return f"unforeseen {type(error).__name__}: {text}; submit again, and report the traceback if it comes back"
     if isinstance(error, OSError):
         return _explain_os_error(error)
@@ -99,3 +100,7 @@ def _exit_code(error: BaseException) -> ExitCode:
 def _explain_os_error(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}; free or repair it, then submit again"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

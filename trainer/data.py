@@ -10,12 +10,12 @@ import numpy as np
 
 from trainer.census import usable_indices
 from trainer.draw import draws, stream
-from trainer.errors import DataError
+from trainer.errors import DataError, shown
 from trainer.ledger import Replay, Round, Shard
 from trainer.opened import OpenShards
 from trainer.order import PassOrder
 from trainer.plan import Target
-from trainer.task import Task
+from trainer.task import UNREADABLE, Task
 from trainer.vocabulary import Vocabulary
 from trainer.world import World
 
@@ -131,13 +131,14 @@ class Loader:
         examples = [example for piece in pieces for example in piece.examples]
         seeds = np.concatenate([piece.seeds for piece in pieces]) if pieces else np.empty(0, np.uint64)
         cuts = _even_slices(len(examples), self._micro_batch_size)
+        parts = np.concatenate([piece.parts for piece in pieces]) if pieces else np.empty(0, np.int64)
         collate = self.opened.task.collate
-        return Batch(
-            micro_batches=[collate(examples[cut], self._vocabulary, seeds[cut]) for cut in cuts],
-            num_examples=last - first,
-            end=last,
-            parts=np.concatenate([piece.parts for piece in pieces]) if pieces else np.empty(0, np.int64),
-        )
+        try:
+            micro_batches = [collate(examples[cut], self._vocabulary, seeds[cut]) for cut in cuts]
+        except (*UNREADABLE, RuntimeError) as error:
+            error.add_note(f"in a batch of examples of {shown(self.keys(parts))}")
+            raise
+        return Batch(micro_batches=micro_batches, num_examples=last - first, end=last, parts=parts)
 
     def indices_of(self, number: int, examples: Sequence[Any]) -> np.ndarray:
         """Where the examples of part `number` are in its shard's opened sequence."""

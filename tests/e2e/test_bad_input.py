@@ -279,6 +279,16 @@ def test_what_a_task_chokes_on_is_a_bad_example(points_job):
     assert points_job.refused(65).startswith("b.jsonl: cannot be read: 'utf-8' codec can't decode byte 0xff")
 
 
+def test_examples_that_make_no_batch_are_named_with_their_shards(points_job):
+    write_points(points_job.data / "c.jsonl", 40, 42)
+    (points_job.data / "d.jsonl").write_text('{"id": "x", "x": [1.0], "y": "a"}\n')
+    said = points_job.submit("--batch_size", "100")
+    assert said.code == said.outcome["exit_code"] == 70
+    words = r"unforeseen ValueError: expected sequence of length \d .* \(in a batch of examples of a.jsonl, b.jsonl, "
+    assert re.match(words + r"c.jsonl, d.jsonl\); submit again, and report the traceback", said.outcome["error"])
+    assert "Traceback" in said.err
+
+
 def test_a_label_that_only_the_evaluation_has(job):
     job.trained()
     images, labels = digits()
