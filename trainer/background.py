@@ -43,13 +43,16 @@ def in_background(items: Iterator[T], depth: int, stopping: Callable[[], bool]) 
 
     thread = Thread(target=run, name="loader", daemon=True)
     thread.start()
+    burst, num_taken = max(1, depth // 2), 0
     try:
         while (item := _wait(made, stopping)) is not None:
             if isinstance(item, _End):
                 if item.error is not None and not stopping():
                     raise item.error
                 return
-            room.release()
+            num_taken += 1
+            if num_taken % burst == 0:  # each waking of the thread costs the consumer a fight for the interpreter
+                room.release(burst)
             yield item
     finally:
         closed = True

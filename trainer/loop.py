@@ -24,7 +24,7 @@ from trainer.settings import TrainSettings
 from trainer.state import TrainState
 from trainer.task import Task
 
-PREFETCH_BATCHES = 8
+PREFETCH_BATCHES = 16
 
 LOOK_EVERY_STEPS = 64
 """How many losses are gathered before one look at them, because each look waits for the device."""
