@@ -79,14 +79,23 @@ def opened_file(name: str, folder: int) -> Iterator[BinaryIO]:
 @contextmanager
 def new_file(name: str, folder: int) -> Iterator[int]:
     """A new file of an open folder, locked as long as it is open and no longer of this name afterwards."""
-    file = os.open(name, _NEW_FILE, 0o666, dir_fd=folder)
+    file = _locked_file(name, folder)
     try:
-        with suppress(OSError):  # without locks (some mounts) leftovers stay, which is all that is lost
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
     finally:
         with suppress(OSError):
             os.unlink(name, dir_fd=folder)
+        os.close(file)
+
+
+def _locked_file(name: str, folder: int) -> int:
+    """A new file with a lock on it, made again when somebody who clears leftovers away was faster than the lock."""
+    while True:
+        file = os.open(name, _NEW_FILE, 0o666, dir_fd=folder)
+        with suppress(OSError):  # without locks (some mounts) leftovers stay, which is all that is lost
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file).st_nlink:
+            return file
         os.close(file)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,3 +219,24 @@ def test_without_hard_links_create_is_a_plain_put(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}, check=False)
     assert (result.stdout, result.stderr) == ("False b'2' ['a']\n", "")
     assert staged(tmp_path) == []
+
+
+def test_clearing_leftovers_away_never_takes_what_is_being_written(tmp_path: Path) -> None:
+    """A submission that opens the folder clears it of leftovers while the running one writes."""
+    store, over = LocalStore(str(tmp_path), tmp_path, writable=True), threading.Event()
+
+    def reopen() -> None:
+        while not over.is_set():
+            LocalStore(str(tmp_path), tmp_path, writable=True)
+
+    others = [threading.Thread(target=reopen) for _ in range(3)]
+    for other in others:
+        other.start()
+    try:
+        for number in range(300):
+            store.put(f"{number}", b"whole")
+    finally:
+        over.set()
+        for other in others:
+            other.join()
+    assert [store.read(entry.key) for entry in store.list()] == [b"whole"] * 300
