@@ -93,7 +93,8 @@ def test_a_live_holder_is_named_and_left_alone(store: Store, ended: Callable[[Cl
     told: list[str] = []
     with pytest.raises(ClaimHeld, match=rf"attempt 1 on {socket.gethostname()} holds .*; submit again later"):
         claim(store, beat_seconds=0.05, waiting=told.append)
-    assert len(told) == 1 and "attempt 1" in told[0]
+    # A holder that gives a sign at once leaves nothing to wait for.
+    assert len(told) <= 1 and all("attempt 1" in text for text in told)
 
 
 def test_a_silent_holder_elsewhere_is_replaced_after_the_timeout_only(store: Store) -> None:

@@ -173,8 +173,12 @@ STRATEGIES = {
     str: st.text("abc:/.-_=é ", min_size=1),
 }
 OTHER_BOUNDS = {"micro_batch_size", "claim_timeout_seconds", "grace_seconds"}
+OTHER_TEXTS = {
+    "endpoint_url": st.sampled_from(["http://127.0.0.1:9000", "https://store.example"]),
+    "best_metric": st.text("abc", min_size=1),
+}
 TEXTS = {
-    name: STRATEGIES[type_of(FIELDS[name])]
+    name: OTHER_TEXTS.get(name, STRATEGIES[type_of(FIELDS[name])])
     for name in FIELDS.keys() - OTHER_BOUNDS
     if type_of(FIELDS[name]) in STRATEGIES
 }
