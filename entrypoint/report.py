@@ -171,11 +171,11 @@ class Report:
         """What a stopped attempt leaves behind."""
         self.console.line("stopped", f"saved {name}. Submit again to continue.", name=name)
 
-    def done(self) -> None:
+    def done(self, advice: str = "Submit again when there are new shards.") -> None:
         """The last line of an attempt that came to the end."""
         epoch = self.progress.epoch if self.progress else 0
         what = f"epoch {epoch}{self._last_score()}" if self.has_trained else f"nothing new since epoch {epoch}"
-        self.console.line("done", f"{what}. Submit again when there are new shards.", epoch=epoch)
+        self.console.line("done", f"{what}. {advice}", epoch=epoch)
 
     def outcome(self, kind: str, exit_code: int, error: str | None) -> Outcome:
         """What `attempts/NNNNNN.json` will say."""

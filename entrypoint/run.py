@@ -26,6 +26,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Payload
 from trainer.draw import draw, stream
 from trainer.errors import Incompatible, TrainerError
+from trainer.evaluate import plain_scores
 from trainer.loop import EpochEnd
 from trainer.plan import Progress
 from trainer.state import check_complete, check_fits
@@ -68,6 +69,7 @@ class Run:
         self._config = JobConfig(train_url=train_url, task=OWN_LOOP, seed=seed, **settings)
         self._net, self._optimizer, self._others = net, optimizer, dict(others or {})
         self._report = Report(self._console, self._stop.started)
+        self._report.best_metric = self._config.best_metric
         self._progress = Progress(round=1)
         self._metrics: dict[str, Any] = {}
 
@@ -97,7 +99,7 @@ class Run:
                     if error is not None:
                         raise error
                     self._saver.wait()
-                    self._report.done()
+                    self._report.done("More epochs would go on from here.")
                 finally:
                     self._saver.abandon()
         except OURS as failure:
@@ -123,8 +125,8 @@ class Run:
             progress.epoch += 1
             progress.example = 0
             seconds = time.perf_counter() - started
-            loss = self._metrics.get("loss")
-            end = EpochEnd(loss=loss, learning_rate=None, metrics=self._metrics, seconds=seconds)
+            scores = {name: value for name, value in self._metrics.items() if name != "loss"}
+            end = EpochEnd(loss=self._metrics.get("loss"), learning_rate=None, metrics=scores, seconds=seconds)
             self._report.epoch(progress, end)
             self._save(self._metrics)
             self._check_stop()
@@ -143,7 +145,7 @@ class Run:
 
     def note(self, **metrics: float) -> None:
         """Metrics of this epoch: for its record, `keep_best`, and a line."""
-        self._metrics |= {name: float(value) for name, value in metrics.items()}
+        self._metrics |= plain_scores({name: float(value) for name, value in metrics.items()})
 
     def _check_stop(self) -> None:
         """Raise Stopped, once all is committed, when a stop was asked for."""

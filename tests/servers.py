@@ -146,7 +146,12 @@ class S3Server:
             flags[f"{name}.port"] = self.ports[name]
             flags[f"{name}.port.grpc"] = self.ports[f"{name}.grpc"]
         weed = Path(sys.executable).with_name("weed")
-        return [str(weed), "server", *(f"-{name}={value}" for name, value in flags.items())]
+        return [
+            str(weed),
+            f"-logdir={self.directory}",
+            "server",
+            *(f"-{name}={value}" for name, value in flags.items()),
+        ]
 
     def _answers(self) -> bool:
         try:

@@ -1,5 +1,6 @@
 """Scores on the evaluation data: as a whole, by the round that brought a shard, by the round that brought a label."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,21 @@ def _grouped(judged: Sequence[_Judged], rounds: Sequence[int | None]) -> dict[in
 
 
 def _counted(scores: Mapping[str, Any], num_examples: int) -> dict[str, Any]:
-    return {**scores, "num_examples": num_examples}
+    return {**plain_scores(scores), "num_examples": num_examples}
+
+
+def plain_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores as JSON has them: numbers of NumPy and torch become Python's, what is not finite becomes None."""
+    return {str(name): _plain(value) for name, value in scores.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain_scores(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def best_metric(task: Task, settings: TrainSettings) -> str:

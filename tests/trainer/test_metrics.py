@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
+from trainer.evaluate import plain_scores
 from trainer.metrics import classification_scores
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -47,3 +49,9 @@ def test_nothing_has_no_scores() -> None:
 def _scores(pairs: list[tuple[int, int]]) -> list[float]:
     scores = classification_scores(*map(list, zip(*pairs, strict=True)), NAMES)
     return [scores["accuracy"], scores["macro_f1"]]
+
+
+def test_scores_become_what_json_has() -> None:
+    scores = {"a": np.float32(0.5), "b": torch.tensor(2), "c": float("nan"), "per": {1: np.int64(3), "x": [np.inf]}}
+    assert plain_scores(scores) == {"a": 0.5, "b": 2, "c": None, "per": {"1": 3, "x": [None]}}
+    assert json.dumps(plain_scores(scores), allow_nan=False)

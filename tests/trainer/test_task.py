@@ -70,7 +70,8 @@ class TestFinding:
         assert find_task("./own.py:Mine").suffixes == (".txt",)
         assert find_task(f"{tmp_path}/own.py:Mine").__name__ == "Mine"
         assert "lacks build, collate, loss, predict, scores" in why("own.py:Half")
-        assert why("own.py:Other") == "--task own.py:Other: no subclass of Task is called Other there; there are: Mine, Half"
+        there = "no subclass of Task is called Other there; there are: Mine, Half"
+        assert why("own.py:Other") == f"--task own.py:Other: {there}"
 
     def test_an_unknown_name_lists_the_known_ones(self) -> None:
         assert why("image").startswith("--task image: unknown, did you mean images? the tasks are images, ")
