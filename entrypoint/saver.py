@@ -59,8 +59,12 @@ class Saver:
     def wait(self) -> None:
         """Until what was saved is committed; raises what the publication failed with."""
         work, self._work = self._work, None
-        if work is not None:
-            work.result()
+        try:
+            if work is not None:
+                work.result()
+        except BaseException:
+            self._saved = None  # what failed may be tried again
+            raise
 
     def abandon(self) -> None:
         """Until nothing is being published, whatever comes of it: something else has failed already."""
