@@ -22,8 +22,8 @@ def file_digest(key: str, digester: Digester) -> FileDigest:
 
 
 def load_record(store: Store, name: CheckpointName) -> Record:
-    """The record of a checkpoint; Damaged when it cannot be read or is another one's."""
-    record = load(store, name.record_key, Record)
+    """The record of a checkpoint; Damaged when it still cannot be read the second time, or is another one's."""
+    record = _twice(lambda: load(store, name.record_key, Record))
     if record.place != name:
         raise Damaged(f"{name.record_key}: the record of {record.name}")
     return record

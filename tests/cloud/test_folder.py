@@ -132,7 +132,7 @@ def test_the_way_may_damage_bytes_once(store: Store, tmp_path: Path) -> None:
     """A wrong byte on the way is not one in the store: a second fetch finds out."""
     attempts(store, 1, 2)
 
-    noisy = {"ckpt_2-a2.pth", "ledger/round-0001-a2.jsonl.zst"}
+    noisy = {"ckpt_2-a2.json", "ckpt_2-a2.pth", "ledger/round-0001-a2.jsonl.zst"}
 
     class Noisy(Far):
         def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
