@@ -47,6 +47,7 @@ constraints: ## pin the newest versions that pyproject.toml allows
 
 clean: ## remove all that make made
 	rm -rf $(VENV) build demo-run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf tests/azurite/node_modules tests/azurite/.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- setting up: the environment, then torch, then the rest ---

@@ -33,6 +33,7 @@ SECRET_KEY = "not-a-secret"
 READER_KEY = "AKIAPERDUREREAD5678"
 DOMAIN = "localhost"
 READY_SECONDS = 60
+NPM_SECONDS = 240
 
 AZURITE = Path(__file__).parent / "azurite"
 AZURE_ACCOUNT = "devstoreaccount1"
@@ -236,7 +237,7 @@ def start_azure(directory: Path) -> Iterator[AzureServer]:
     command = [_node(), str(main), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     command += ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(directory)]
     with log_path.open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_node_env())
     try:
         _wait_until(lambda: _listens(port), process, log_path)
         yield AzureServer(f"http://127.0.0.1:{port}/{AZURE_ACCOUNT}")
@@ -253,11 +254,25 @@ def _install_azurite() -> Path:
         if not done.exists():
             npm = Path(_node()).parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
             command = [_node(), str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-            result = subprocess.run(command, cwd=AZURITE, capture_output=True, text=True, timeout=240, check=False)
-            if result.returncode:
-                raise Unavailable(f"npm cannot install Azurite: {result.stderr.strip()[-300:]}")
+            _run_npm(command)
             done.touch()
     return main
+
+
+def _run_npm(command: list[str]) -> None:
+    try:
+        subprocess.run(
+            command, cwd=AZURITE, env=_node_env(), capture_output=True, text=True, timeout=NPM_SECONDS, check=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise Unavailable(f"npm cannot install Azurite: {error.stderr.strip()[-300:]}") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"npm did not install Azurite within {NPM_SECONDS} s") from None
+
+
+def _node_env() -> dict[str, str]:
+    """Without the compiled code that npm and Azurite would leave in the machine's temporary folder."""
+    return {**os.environ, "NODE_DISABLE_COMPILE_CACHE": "1"}
 
 
 def _node() -> str:

@@ -35,10 +35,13 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The same job at every submission."""
+    """The same job at every submission. `scratch` is an existing folder: the temporary folder of its processes, where
+    nothing lies that other tests fetched.
+    """
 
     data_url: str
     train_url: str
+    scratch: Path
     arguments: Sequence[str] = TINY
     env: Mapping[str, str] | None = None
 
@@ -46,7 +49,7 @@ class Job:
         """One submission, running."""
         urls = ("--data_url", self.data_url, "--train_url", self.train_url)
         command = [sys.executable, "-m", "entrypoint", *urls, *self.arguments, *more]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", **(self.env or {})}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.scratch), **(self.env or {})}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
     def submit(self, *more: str) -> Finished:

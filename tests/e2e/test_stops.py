@@ -81,7 +81,7 @@ def assert_done(finished: Finished) -> None:
 @pytest.fixture
 def local(tmp_path: Path) -> Job:
     write_shards(tmp_path / "data")
-    return Job(data_url=str(tmp_path / "data"), train_url=str(tmp_path / "run"), arguments=ARGUMENTS)
+    return Job(data_url=str(tmp_path / "data"), train_url=str(tmp_path / "run"), scratch=tmp_path, arguments=ARGUMENTS)
 
 
 def write_shards(folder: Path) -> None:
@@ -220,7 +220,7 @@ def bucket(tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch)
         size = max(path.stat().st_size for path in tmp_path.rglob("*.jsonl"))
         cache = ("--cache_dir", str(tmp_path / "cache"), "--cache_bytes", str(2 * size))
         job = Job(
-            data_url=f"{url}/data", train_url=f"{url}/run", arguments=(*ARGUMENTS, *cache),
+            data_url=f"{url}/data", train_url=f"{url}/run", scratch=tmp_path, arguments=(*ARGUMENTS, *cache),
             env={**s3_server.env, "AWS_ENDPOINT_URL": relay.url},
         )  # fmt: skip
         yield Bucket(job, slowness, run, calm)

@@ -22,13 +22,15 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_stopped_continued_appended_and_nothing_new_on_a_local_folder(data):
-    job = Job(data_url=str(data / "data"), train_url=str(data / "run"), arguments=ARGUMENTS)
+    job = Job(data_url=str(data / "data"), train_url=str(data / "run"), scratch=data, arguments=ARGUMENTS)
     tell_the_story(job, data, open_store(job.train_url))
 
 
 def test_the_same_story_on_s3(data, s3_server: S3Server):
     bucket = s3_server.make_bucket("story")
-    job = Job(data_url=str(data / "data"), train_url=f"{bucket}/run", arguments=ARGUMENTS, env=s3_server.env)
+    job = Job(
+        data_url=str(data / "data"), train_url=f"{bucket}/run", arguments=ARGUMENTS, scratch=data, env=s3_server.env
+    )
     tell_the_story(job, data, s3_store(job.train_url, s3_server))
 
 
@@ -58,14 +60,16 @@ def tell_the_story(job: Job, data: Path, run: Store) -> None:
 
 
 def test_killed_at_ten_random_moments_it_ends_as_if_it_never_was(data):
-    job = Job(data_url=str(data / "data"), train_url=str(data / "run"), arguments=ARGUMENTS)
+    job = Job(data_url=str(data / "data"), train_url=str(data / "run"), scratch=data, arguments=ARGUMENTS)
     killed_and_undisturbed_agree(job, data, open_store(job.train_url), open_store(str(data / "calm"), writable=True))
 
 
 def test_killed_at_ten_random_moments_against_s3_it_ends_as_if_it_never_was(data, s3_server: S3Server):
     bucket = s3_server.make_bucket("killed")
     arguments = (*ARGUMENTS, "--cache_dir", str(data / "cache"))
-    job = Job(data_url=f"{bucket}/data", train_url=f"{bucket}/run", arguments=arguments, env=s3_server.env)
+    job = Job(
+        data_url=f"{bucket}/data", train_url=f"{bucket}/run", arguments=arguments, scratch=data, env=s3_server.env
+    )
     upload(data / "data", s3_store(job.data_url, s3_server))
     run, calm = s3_store(job.train_url, s3_server), s3_store(f"{bucket}/calm", s3_server)
     killed_and_undisturbed_agree(job, data, run, calm)
@@ -87,7 +91,7 @@ def killed_and_undisturbed_agree(job: Job, data: Path, run: Store, calm: Store) 
         assert num_submitted < 3 * NUM_KILLS
     last = job.submit()
     assert last.code == 0, last.err
-    undisturbed = Job(data_url=job.data_url, train_url=calm.url, arguments=job.arguments, env=job.env)
+    undisturbed = Job(data_url=job.data_url, train_url=calm.url, scratch=data, arguments=job.arguments, env=job.env)
     alone = undisturbed.submit("--rounds_from", job.train_url)
     assert alone.code == 0, alone.err
     assert len(attempts(calm)) == 1
