@@ -119,11 +119,13 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it that survive a power cut."""
     if path.is_dir():
         return
-    if path.exists():
-        raise NotADirectoryError(errno.ENOTDIR, "there is a file of that name, no folder", str(path))
     make_folder(path.parent)
     try:
-        path.mkdir(exist_ok=True)
+        path.mkdir()
+    except FileExistsError:
+        # Another process that makes it may be faster at any moment: only what is there now tells.
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is a file of that name, no folder", str(path)) from None
     except FileNotFoundError:  # the folder above is there; so /proc and the like
         raise PermissionError(errno.EPERM, "no folder can be made", str(path)) from None
     sync_path(path.parent)

@@ -1,5 +1,6 @@
 """Local folders: links, leftovers, full and read-only disks, mounts without hard links."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,26 @@ def test_a_missing_folder_cannot_be_read_and_is_made_for_writing(tmp_path: Path)
     assert not root.exists()
     assert keys(opened(root)) == []
     assert root.is_dir()
+
+
+def make_all(root: Path, num_folders: int, started: Barrier) -> None:
+    """In a process of its own: open each folder when the others do."""
+    for i in range(num_folders):
+        started.wait(10)
+        opened(root / f"{i}" / "a" / "b")
+
+
+def test_a_missing_folder_is_opened_by_several_processes_at_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    num_processes, num_folders = 4, 300
+    arguments = (tmp_path, num_folders, spawn.Barrier(num_processes))
+    processes = [spawn.Process(target=make_all, args=arguments, daemon=True) for _ in range(num_processes)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * num_processes
+    assert len(list(tmp_path.glob("*/a/b"))) == num_folders
 
 
 def test_a_store_opened_for_reading_makes_its_folder_when_it_writes(tmp_path: Path) -> None:
