@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from cloud.errors import UrlError
 from cloud.transfer import file_errors
 
 _LOCK = "lock"
@@ -45,6 +46,7 @@ class Slot:
 
     What killed processes left there counts: whole files are kept as unverified contents, partial ones deleted,
     files of somebody else left alone. Not for several threads at once: its owner locks.
+    Raises UrlError where `directory` is a file or a link that leads nowhere.
     """
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
@@ -120,12 +122,21 @@ class Slot:
 
 
 def _take_free(directory: Path) -> tuple[Path, BinaryIO]:
+    _make(directory)
     for number in itertools.count():
         path = directory / str(number)
         with file_errors(path), suppress(FileExistsError, BlockingIOError):  # no folder, or another process's
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
             return path, _locked(path / _LOCK)
     raise AssertionError("there is always one more number")
+
+
+def _make(directory: Path) -> None:
+    try:
+        with file_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # a file, or a link that leads nowhere
+        raise UrlError(f"{directory}: is no folder; name another one with --cache_dir") from None
 
 
 def _locked(path: Path) -> BinaryIO:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.errors import StoreError
+from cloud.errors import UrlError
 from cloud.slot import Slot
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -111,9 +111,15 @@ def test_a_file_that_was_deleted_behind_our_back_comes_again(tmp_path: Path) -> 
 
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/0: Not a directory"):
+    with pytest.raises(UrlError, match="file: is no folder; name another one with --cache_dir"):
         Slot(tmp_path / "file", 10)
     (tmp_path / "0").write_text("")
     slot = Slot(tmp_path, 10)
     assert slot.path == tmp_path / "1"
     slot.close()
+
+
+def test_a_link_that_leads_nowhere_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to(tmp_path / "missing")
+    with pytest.raises(UrlError, match=r"cache: is no folder; name another one with --cache_dir"):
+        Slot(tmp_path / "cache", 10)
