@@ -15,6 +15,9 @@ T = TypeVar("T")
 FIRST_DELAY_SECONDS = 0.2
 MAX_DELAY_SECONDS = 3.0
 
+# Not the global generator: background threads would draw from the numbers that a task seeded for itself.
+_random = random.Random()
+
 
 class RetryingStore(Wrapped):
     """Repeats what failed with Unreachable, after growing delays, for at most `retry_seconds` in all.
@@ -97,7 +100,7 @@ class _Patience:
     def wait_or_raise(self, error: Unreachable) -> None:
         """Sleep before the next attempt; raise `error` when that could not end in time."""
         now = self._clock()
-        delay_seconds = random.uniform(0.5, 1.0) * self._delay_seconds
+        delay_seconds = _random.uniform(0.5, 1.0) * self._delay_seconds
         if now + delay_seconds + (now - self._attempt_began) > self._deadline:
             raise error
         self._sleep(delay_seconds)

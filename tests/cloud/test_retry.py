@@ -1,5 +1,6 @@
 """Repeating what got no answer: how often, how long, and what never."""
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -146,3 +147,11 @@ def test_the_rest_is_as_inside(memory: Store, time: Time) -> None:
     assert (store.url, store.can_create, store.local_path("a")) == (memory.url, True, None)
     store.delete("a")
     assert list(memory.list()) == []
+
+
+def test_the_global_random_numbers_stay_those_of_the_task(memory: Store, time: Time) -> None:
+    memory.put("a", b"content")
+    state = random.getstate()
+    assert retrying(Failing(memory, "read", lambda key: True, times=4), time).read("a") == b"content"
+    assert len(time.slept) == 4
+    assert random.getstate() == state
