@@ -56,13 +56,11 @@ def compare(listing: Iterable[Entry], known: Iterable[Known], digest: Callable[[
     once; one that comes again later may be taken for appended. `digest` runs in up to four threads at once; its
     errors go through.
     """
-    with ThreadPoolExecutor(_NUM_DIGESTS, "digest") as pool:
-        merge = _Merge(pool, digest)
-        try:
-            return merge.run(_without_repeats(listing), iter(known))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(_NUM_DIGESTS, "digest")
+    try:
+        return _Merge(pool, digest).run(_without_repeats(listing), iter(known))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # `with` would wait for the digests under way: a stop is quick
 
 
 @dataclass

@@ -159,6 +159,28 @@ def test_an_error_of_the_digest_goes_through_at_once() -> None:
     assert num_asked < 200
 
 
+def test_an_error_does_not_wait_for_the_digests_under_way() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def digest(entry: Entry) -> str:
+        if entry.key == "a":
+            assert begun.wait(10)
+            raise Unreachable("no answer")
+        begun.set()
+        end.wait(10)
+        return ""
+
+    listing = [Entry("a", 1, "new"), Entry("b", 1, "new")]
+    known = [Known("a", 1, "", "old"), Known("b", 1, "", "old")]
+    began = time.monotonic()
+    try:
+        with pytest.raises(Unreachable):
+            compare(listing, known, digest)
+        assert time.monotonic() - began < 5
+    finally:
+        end.set()
+
+
 def test_memory_does_not_grow_with_the_listing() -> None:
     def listing() -> Iterator[Entry]:
         for number in range(200_000):
