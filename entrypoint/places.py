@@ -1,14 +1,17 @@
 """The stores that a job's URLs name."""
 
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.mounted import Mounted
 from cloud.open import StoreOptions, is_same, join_url, open_store, overlap
 from cloud.store import Store
+from cloud.transfer import file_errors
 from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
 
@@ -72,4 +75,15 @@ def cache_directory(config: JobConfig) -> Path:
     """Where fetched shards are kept, also from one attempt to the next on the same machine."""
     if config.cache_dir is not None and config.cache_dir.exists() and not config.cache_dir.is_dir():
         raise SettingsError(f"--cache_dir {config.cache_dir}: is no folder; name another one")
-    return config.cache_dir or Path(tempfile.gettempdir()) / "perdure-cache"
+    return config.cache_dir or _own_folder()
+
+
+def _own_folder() -> Path:
+    """A folder for this user alone, whom another one must neither shut out nor hand files."""
+    path = Path(tempfile.gettempdir()) / f"perdure-cache-{os.getuid()}"
+    with file_errors(path), suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SettingsError(f"{path}: is no folder of this user; name another one with --cache_dir")
+    return path
