@@ -23,6 +23,8 @@ _LOGIN = re.compile(r"token request|Error performing [A-Z]+ https?://[^/]+/lates
 _DENIED = obstore_errors.PermissionDeniedError, obstore_errors.UnauthenticatedError, PermissionError
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"}
 _WRONG_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
+# A 409 to one of two conditional writes at a time, of which the other may fail yet.
+_IN_FLIGHT = {"ConditionalRequestConflict", "OperationAborted"}
 _FULL = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "AccountQuotaExceeded"}
 
 
@@ -35,11 +37,16 @@ class Asker:
     credentials: str
 
 
-def translated(error: Exception, asker: Asker, key: str = "", *, writing: bool = False) -> Exception:
-    """The error to raise for one of obstore's. `key` is "" when the place as a whole was asked (a listing)."""
+def translated(
+    error: Exception, asker: Asker, key: str = "", *, writing: bool = False, creating: bool = False
+) -> Exception:
+    """The error to raise for one of obstore's. `key` is "" when the place as a whole was asked (a listing).
+
+    obstore calls every 409 "already exists"; only an answer to a create (`creating`) can mean that.
+    """
     answer = _Answer.of(error, asker)
     where = join_url(asker.url, key) if key else asker.url
-    if isinstance(error, obstore_errors.AlreadyExistsError):
+    if creating and isinstance(error, obstore_errors.AlreadyExistsError) and answer.code not in _IN_FLIGHT:
         return FileExistsError(errno.EEXIST, "the key is taken", where)
     if answer.code in _NO_BUCKET or (answer.status == "404" and (writing or not key)):
         return NoSuchBucket(f"{asker.url}: no such bucket at {answer.server}; create it or mend the URL")

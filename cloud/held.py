@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from cloud.claim import Claim
-from cloud.errors import ClaimLost, Damaged, StoreError
+from cloud.errors import ClaimLost, Damaged, StoreError, Unreachable
 from cloud.folder import OutputFolder
 from cloud.names import CheckpointName, ledger_key, metrics_key
 from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded_ledgers
@@ -44,6 +44,7 @@ class HeldFolder(OutputFolder):
         self.claim = claim
         self._parent = parent
         self._uploaded: dict[CheckpointName, Record] = {}
+        self._tried: set[CheckpointName] = set()
 
     def publish(self, epoch: int, step: int | None, produce: Produce, **fields: Unpack[RecordFields]) -> Record:
         """Commit a checkpoint after `epoch` complete epochs: upload what `produce` writes, then create its record.
@@ -59,6 +60,7 @@ class HeldFolder(OutputFolder):
             self._uploaded[name] = self._upload(name, produce, fields)
         record = self._uploaded[name]
         self._check_before_commit(name)
+        self._tried.add(name)
         self._create(name.record_key, seal(record))
         del self._uploaded[name]
         self._known[name] = record
@@ -129,9 +131,11 @@ class HeldFolder(OutputFolder):
         try:
             self.claim.check()
         except ClaimLost:
-            # The later attempt removes it too, as a leftover.
-            with contextlib.suppress(StoreError):
-                self._store.delete(name.object_key)
+            # The later attempt removes it too, as a leftover. Once its record was tried it may be committed, unknown
+            # to us, and what the later attempt continues from.
+            if name not in self._tried:
+                with contextlib.suppress(StoreError):
+                    self._store.delete(name.object_key)
             raise
 
     def _create(self, key: str, data: bytes) -> None:
@@ -139,13 +143,15 @@ class HeldFolder(OutputFolder):
         try:
             self._store.create(key, data)
         except (FileExistsError, StoreError) as error:
-            if self._there(key) == data:
+            there = self._there(key)
+            if there == data:
                 return
-            if isinstance(error, FileExistsError):
-                raise Damaged(
-                    f"{key} in {self._store.url}: there with other content than this attempt wrote"
-                ) from error
-            raise
+            if not isinstance(error, FileExistsError):
+                raise
+            where = f"{key} in {self._store.url}"
+            if there is None:
+                raise Unreachable(f"{where}: said to be there, and is not") from error
+            raise Damaged(f"{where}: there with other content than this attempt wrote") from error
 
     def _there(self, key: str) -> bytes | None:
         try:

@@ -100,7 +100,7 @@ class BucketStore:
             self.put(key, data)
             return
         path = self._path(key)
-        with self.translated(key, writing=True):
+        with self.translated(key, writing=True, creating=True):
             obstore.put(self._backend, path, bytes(data), mode="create", use_multipart=False)
 
     @contextmanager
@@ -154,12 +154,12 @@ class BucketStore:
         return self._place.prefix + check_key(self.url, key)
 
     @contextmanager
-    def translated(self, key: str, *, writing: bool = False) -> Iterator[None]:
+    def translated(self, key: str, *, writing: bool = False, creating: bool = False) -> Iterator[None]:
         """Errors of obstore as those of `cloud.errors`."""
         try:
             yield
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
-            raise translated(error, self._place.asker, key, writing=writing) from None
+            raise translated(error, self._place.asker, key, writing=writing, creating=creating) from None
 
 
 class _UploadWriter:

@@ -25,13 +25,14 @@ class Request:
 class Relay:
     """Forwards to `server_url`, as a server in its place or as an HTTP proxy, and keeps the Host header.
 
-    `fault` gives the HTTP status to answer a request with instead, or NO_FAULT.
+    `fault` gives the HTTP status to answer a request with instead, or NO_FAULT; `fault_body` goes with it.
     """
 
     server_url: str
     fault: Callable[[Request], int] = lambda request: NO_FAULT
     requests: list[Request] = field(default_factory=list)
     url: str = ""
+    fault_body: bytes = b""
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def relaying(relay: Relay) -> Iterator[Relay]:
             request = Request(self.command, path, self.headers["Host"], {k.lower(): v for k, v in self.headers.items()})
             relay.requests.append(request)
             status = relay.fault(request)
-            self.answer(status, {}, b"") if status else self.forward(path, body)
+            self.answer(status, {}, relay.fault_body) if status else self.forward(path, body)
 
         def forward(self, path: str, body: bytes) -> None:
             connection = http.client.HTTPConnection(urlsplit(relay.server_url).netloc, timeout=30)

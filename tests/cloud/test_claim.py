@@ -239,6 +239,21 @@ def test_a_lost_answer_that_another_claim_came_first_is_no_error(local: Store) -
     assert one.number == 2
 
 
+def test_taken_by_nothing_means_to_look_again(local: Store) -> None:
+    class Taken(Wrapped):
+        num_taken = 3
+
+        def create(self, key: str, data: bytes) -> None:
+            self.num_taken -= 1
+            if self.num_taken >= 0:
+                raise FileExistsError(key)
+            super().create(key, data)
+
+    one = claim(Taken(local))
+    one.stop_beating()
+    assert one.number == 1
+
+
 @pytest.mark.parametrize("wrapped", [lambda s: s, PutOnly], ids=["create", "put only"])
 def test_a_request_that_arrives_twice_is_one_claim(local: Store, wrapped: Callable[[Store], Store]) -> None:
     store = wrapped(Doubling(local))

@@ -149,6 +149,49 @@ def test_an_object_whose_record_is_uncertain_is_not_written_again(local: Store, 
     assert got is not None and got.rejected == ()
 
 
+def test_the_object_of_a_record_that_may_be_there_stays_when_the_claim_is_lost(local: Store, tmp_path: Path) -> None:
+    class Silent(Wrapped):
+        """Creates a record, and then gives no answer about it."""
+
+        def create(self, key: str, data: bytes) -> None:
+            super().create(key, data)
+            if is_record(key):
+                raise Unreachable("no answer")
+
+        def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+            if is_record(key):
+                raise Unreachable("no answer")
+            return super().read(key, start, end)
+
+    folder = held(Silent(local))
+    with pytest.raises(Unreachable):
+        publish(folder, 1)
+    claimed(local)
+    with pytest.raises(ClaimLost):
+        publish(folder, 1)
+    got = OutputFolder(local).choose(tmp_path, no_check)
+    assert got is not None and got.record.name == "ckpt_1-a1" and got.rejected == ()
+
+
+def test_taken_by_nothing_means_that_it_is_worth_another_try(local: Store) -> None:
+    """As some servers say of two creates at a time, of which neither was done."""
+
+    class Taken(Wrapped):
+        taken = True
+
+        def create(self, key: str, data: bytes) -> None:
+            if is_record(key) and self.taken:
+                raise FileExistsError(key)
+            super().create(key, data)
+
+    store = Taken(local)
+    folder = held(store)
+    with pytest.raises(Unreachable, match=r"ckpt_1-a1\.json"):
+        publish(folder, 1)
+    store.taken = False
+    assert publish(folder, 1).name == "ckpt_1-a1"
+
+
 @pytest.mark.parametrize("wrapped", [Doubling, PutOnly], ids=["doubled", "put only"])
 def test_commits_on_other_stores(local: Store, tmp_path: Path, wrapped: Callable[[Store], Store]) -> None:
     store = wrapped(local)

@@ -212,6 +212,24 @@ def test_throttling_is_retried(s3: S3Server) -> None:
         assert relayed(relay).read("k") == b"content"
 
 
+@pytest.mark.parametrize("code", ["", "ConditionalRequestConflict", "OperationAborted"])
+@pytest.mark.parametrize("operation", ["put", "create"])
+def test_another_write_in_flight_does_not_mean_that_the_key_is_taken(s3: S3Server, operation: str, code: str) -> None:
+    """A 409 may mean that nothing is there yet: only one to a create that names no such reason says "taken"."""
+    opened(s3, "s3://objects/relayed").delete("k2")
+    with relaying(Relay(s3.endpoint_url, lambda request: 409, fault_body=error_body(code))) as relay:
+        store = relayed(relay, retry_seconds=0.1)
+        if operation == "create" and not code:
+            with pytest.raises(FileExistsError):
+                OPERATIONS[operation](store)
+        else:
+            assert f"answered 409 {code}".rstrip() in said(Unreachable, operation, store)
+
+
+def error_body(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+
+
 def test_a_wrong_region_is_named(s3: S3Server) -> None:
     with relaying(Relay(s3.endpoint_url, lambda request: 301)) as relay:
         assert "the bucket is in another region; set --region" in said(UrlError, "read", relayed(relay))
