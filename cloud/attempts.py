@@ -11,6 +11,7 @@ from cloud.sealed import load, seal
 from cloud.store import Store
 
 MAX_NUMBER = 10**15 - 1
+MIN_UNSORTED = 10**5
 
 
 class Numbers(NamedTuple):
@@ -85,12 +86,8 @@ class CreateOnly:
         return key
 
     def successor(self, number: int) -> int | None:
-        """See `Attempts`: one GET, since numbers are dense and never removed."""
-        try:
-            self._store.read(attempt_key(number + 1), 0, 1)
-        except FileNotFoundError:
-            return None
-        return number + 1
+        """See `Attempts`."""
+        return _successor(self._store, number)
 
 
 class PutAndList:
@@ -133,13 +130,19 @@ class PutAndList:
 
     def successor(self, number: int) -> int | None:
         """See `Attempts`."""
-        last = max((other for other, _ in _listed(self._store)), default=0)
-        return last if last > number else None
+        return _successor(self._store, number)
 
 
-def _listed(store: Store, number: int | None = None) -> Iterator[tuple[int, str]]:
+def _successor(store: Store, number: int) -> int | None:
+    """One listing: a stray file may have made the next number any higher one, in either form."""
+    # Keys begin with "0" up to here, and sort before those of all higher numbers; later ones may have more digits.
+    after = attempt_key(number) if number < MIN_UNSORTED else ""
+    return next((other for other, _ in _listed(store, start_after=after) if other > number), None)
+
+
+def _listed(store: Store, number: int | None = None, start_after: str = "") -> Iterator[tuple[int, str]]:
     """(number, key) of the claim files, or of those for one number."""
-    for entry in store.list(ATTEMPTS if number is None else f"{ATTEMPTS}{number:06d}"):
+    for entry in store.list(ATTEMPTS if number is None else f"{ATTEMPTS}{number:06d}", start_after):
         claimed = claimed_attempt(entry.key)
         if claimed is not None and number in (None, claimed):
             yield claimed, entry.key

@@ -127,7 +127,7 @@ class _Freed:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Looks at the last attempt until it is known to be over, or alive."""
+    """Looks at the last attempt that has a claim file until it is known to be over, or alive."""
 
     store: Store
     attempts: Attempts
@@ -137,8 +137,11 @@ class _Watch:
     waiting: Callable[[str], None]
 
     def until_free(self, last: Numbers) -> _Freed | None:
-        """Wait until the next number may be taken; None when the numbers changed meanwhile. ClaimHeld when alive."""
-        number = max(last)
+        """Wait until the next number may be taken; None when the numbers changed meanwhile. ClaimHeld when alive.
+
+        Higher numbers on other keys are left by removed claim files or copied here: they tell nothing of who is alive.
+        """
+        number = last.claimed
         if number == 0:
             return _Freed(None)
         remembered, start = life(self.store, number), self.clock()
@@ -154,8 +157,7 @@ class _Watch:
                 return _Freed(TookOver(attempt=number, reason=f"no sign of life for {self.clock() - start:.0f} s"))
             self.waiting(f"{holder}; waiting for its sign of life")
             self.pace.nap(self.pace.poll_seconds)
-        # A number without a claim file, but with other traces, is one whose claim file somebody removed.
-        return _Freed(None) if last.written == number else None
+        return None
 
     def _patience_seconds(self, claims: list[AttemptFile | None]) -> float:
         """The timeout, unless the holder said that it gives signs of life even more seldom."""

@@ -181,6 +181,51 @@ def test_a_claim_file_that_was_removed_does_not_free_its_number(store: Store) ->
     assert one.number == 9
 
 
+@pytest.mark.parametrize("key", ["ckpt_20-a50.pth", "metrics/000050.jsonl", "ledger/round-0001-a50.jsonl.zst"])
+def test_a_stray_file_with_a_higher_number_does_not_hide_who_is_alive(
+    store: Store, key: str, ended: Callable[[Claim], Claim]
+) -> None:
+    one = ended(claim(store, beat_seconds=0.05))
+    store.put(key, b"copied from elsewhere")
+    with pytest.raises(ClaimHeld, match="attempt 1 on"):
+        claim(store, beat_seconds=0.05)
+    one.check()
+
+
+def test_who_is_replaced_by_a_number_far_above_finds_out(store: Store) -> None:
+    one = claim(store)
+    one.stop_beating()
+    store.put("ckpt_20-a50.pth", b"copied from elsewhere")
+    time_ = Time()
+    two = claim(store, clock=time_.clock, sleep=time_.sleep)
+    two.stop_beating()
+    assert two.number == 51 and time_.now >= 1060
+    assert written(store, 51)["took_over"]["attempt"] == 1
+    two.check()
+    with pytest.raises(ClaimLost, match="attempt 51 took"):
+        one.check()
+
+
+@pytest.mark.parametrize(("number", "nonce"), [(2, ""), (3, "ab"), (1_000_000, "")])
+def test_any_claim_with_a_higher_number_is_a_successor(store: Store, number: int, nonce: str) -> None:
+    one = claim(store)
+    one.stop_beating()
+    silent(store, number, nonce=nonce)
+    with pytest.raises(ClaimLost, match=f"attempt {number} took"):
+        one.check()
+
+
+def test_a_number_with_more_digits_is_higher_whatever_its_key_sorts_after(store: Store) -> None:
+    store.put("ckpt_3-a999998.pth", b"state")
+    one = claim(store)
+    one.stop_beating()
+    assert one.number == 999_999
+    one.check()
+    silent(store, 1_000_000)
+    with pytest.raises(ClaimLost, match="attempt 1000000 took"):
+        one.check()
+
+
 def test_an_absurd_number_is_refused(local: Store) -> None:
     local.put(f"ckpt_3-a{10**15 - 1}.pth", b"state")
     with pytest.raises(Damaged, match="remove it"):
@@ -188,7 +233,7 @@ def test_an_absurd_number_is_refused(local: Store) -> None:
 
 
 def test_errors_of_the_store_are_neither_held_nor_lost(local: Store) -> None:
-    store = Failing(local, "read", lambda key: key == attempt_key(2), after=False)
+    store = Failing(local, "list", lambda prefix: prefix == CLAIMS, after=False)
     one = claim(store)
     one.stop_beating()
     with pytest.raises(Unreachable):

@@ -1,7 +1,7 @@
 """Commits and prunes: only while the claim is held, and in an order in which nothing can be lost."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from cloud.names import CheckpointName
 from cloud.open import open_store
 from cloud.pruning import Keeping
 from cloud.records import Record
-from cloud.store import Store, Writer
+from cloud.store import Entry, Store, Writer
 from tests.cloud.folders import DONE, claimed, held, new_folder, publish
 from tests.cloud.wrappers import Doubling, Failing, Far, PutOnly, Wrapped
 
@@ -63,9 +63,9 @@ def test_the_object_comes_before_the_record_and_the_check_between_them(local: St
             done.append(f"write {key}")
             return super().writer(key)
 
-        def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-            done.append(f"read {key}")
-            return super().read(key, start, end)
+        def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
+            done.append(f"list {prefix} after {start_after}")
+            return super().list(prefix, start_after)
 
         def create(self, key: str, data: bytes) -> None:
             done.append(f"create {key}")
@@ -76,7 +76,7 @@ def test_the_object_comes_before_the_record_and_the_check_between_them(local: St
     done.clear()
     fields = {"global_step": 9, "round": 1, "metrics": {}, "settings": {}}
     folder.publish(1, None, writes(b"x"), ledgers=(ledger,), **fields)
-    assert done == ["write ckpt_1-a1.pth", "read attempts/000002.json", "create ckpt_1-a1.json"]
+    assert done == ["write ckpt_1-a1.pth", "list attempts/ after attempts/000001.json", "create ckpt_1-a1.json"]
 
 
 def test_publishing_the_same_again_writes_nothing(local: Store) -> None:
