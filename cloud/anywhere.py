@@ -39,6 +39,7 @@ class AnywhereStore:
         """As `Store.list`; holds the whole listing, as fsspec gives it."""
         folder = self._begin + prefix.rpartition("/")[0]
         with self._translated(""):
+            self._files.invalidate_cache()  # fsspec would repeat what it listed before
             if not self._files.exists(self._begin.rstrip("/") or "/"):
                 raise NoSuchBucket(f"{self.url}: no such folder; mend the URL")
             found = self._files.find(folder, detail=True)
@@ -50,6 +51,7 @@ class AnywhereStore:
     def stat(self, key: str) -> Entry:
         """As `Store.stat`."""
         with self._translated(key):
+            self._files.invalidate_cache()
             info = self._files.info(self._path(key))
             if info["type"] != "file":
                 raise FileNotFoundError

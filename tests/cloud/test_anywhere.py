@@ -3,7 +3,9 @@
 import zipfile
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from cloud.errors import NoSuchBucket, UrlError
 from cloud.open import open_store
@@ -63,3 +65,28 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(UrlError, match=r'sftp://host/x: .*"paramiko"'):
         open_store("sftp://user:secret@host/x")
+
+
+class Remembering(LocalFileSystem):
+    """Lists a folder once, as fsspec's file systems do whose server is far away."""
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("remembering://"))
+
+    def ls(self, path, detail=False, **kwargs):
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True)
+        return self.dircache[path] if detail else [info["name"] for info in self.dircache[path]]
+
+    def invalidate_cache(self, path=None) -> None:
+        self.dircache.clear()
+
+
+def test_what_arrives_later_is_listed(tmp_path: Path) -> None:
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    store = open_store(f"remembering://{tmp_path}")
+    (tmp_path / "a").touch()
+    assert [entry.key for entry in store.list()] == ["a"]
+    (tmp_path / "b").touch()
+    assert [entry.key for entry in store.list()] == ["a", "b"]
