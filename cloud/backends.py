@@ -60,7 +60,7 @@ def place(text: str, url: Url, options: StoreOptions) -> Place | None:
     shown = without_credentials(text)
     if shown != text:
         raise UrlError(
-            f"{shown}: leave the credentials out of the URL, it ends up in logs; set them in the environment"
+            f"{shown}: leave credentials and a query out of the URL, it ends up in logs; set them in the environment"
         )
     if not url.host:
         raise UrlError(f"{text}: names no bucket; write {url.scheme}://BUCKET/FOLDER/")

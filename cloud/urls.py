@@ -9,7 +9,8 @@ from cloud.errors import UrlError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _NEARLY = re.compile(r"\s*(s3[an]?|obs|gs|az|abfss?|file|memory|https?|hdfs|sftp):.*", re.IGNORECASE | re.DOTALL)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+_QUERY = re.compile(r"(://[^?]*)\?.*", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -63,8 +64,8 @@ def _local_url(text: str, host: str, path: str) -> Url:
 
 
 def without_credentials(url: str) -> str:
-    """The URL without `user:password@`, fit for messages."""
-    return _CREDENTIALS.sub("", url)
+    """The URL without `user:password@` and without its query, where signatures are: fit for messages."""
+    return _QUERY.sub(r"\1", _CREDENTIALS.sub("", url))
 
 
 def join_url(url: str, *parts: str) -> str:

@@ -1,6 +1,5 @@
 """How settings are shown: in `--help`, in `--show_settings`, in errors."""
 
-import re
 from collections.abc import Collection, Mapping
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -9,12 +8,12 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
+from cloud.urls import without_credentials
 from entrypoint.settings import FIELDS, class_of, unit_of
 from entrypoint.values import Given
 
 _KINDS: Mapping[Any, str] = {bool: "true|false", ByteSize: "SIZE", int: "N", float: "X", dict: "NAME=VALUE"}
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
-_SECRETS = re.compile(r"(?<=//)[^/@\s]+@|(?<=\?)[^\s]+")
 
 
 def type_of(field: FieldInfo) -> Any:
@@ -63,7 +62,7 @@ def shown(value: object) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{name}={member}" for name, member in value.items())
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    text = _SECRETS.sub(lambda found: "***@" if found.group().endswith("@") else "***", text)
+    text = without_credentials(text)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -57,7 +57,7 @@ class JobConfig(TrainSettings):
     rounds_from: str | None = setting(
         None,
         "output folder of another run, whose rounds are repeated with the same shards",
-        when="round",
+        when="now",
         group="rounds",
     )
 

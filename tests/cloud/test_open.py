@@ -9,6 +9,7 @@ import pytest
 
 from cloud.errors import UrlError
 from cloud.open import StoreOptions, join_url, open_store, overlap
+from cloud.urls import without_credentials
 
 
 def test_a_path_and_its_file_url_are_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +121,18 @@ def test_overlap_sees_through_links(tmp_path: Path) -> None:
 )
 def test_join_url(url: str, parts: list[str], expected: str) -> None:
     assert join_url(url, *parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://me:p@ss@host/x", "https://host/x"),
+        ("https://host/x?sig=SECRET#a", "https://host/x"),
+        ("https://me:word@host?sig=a@b", "https://host"),
+        ("zip://x::sftp://me:word@host/a@b", "zip://x::sftp://host/a@b"),
+        ("https://host/me@x", "https://host/me@x"),
+        ("./what?", "./what?"),
+    ],
+)
+def test_credentials_are_not_shown(url: str, expected: str) -> None:
+    assert without_credentials(url) == expected
