@@ -160,7 +160,7 @@ class IndexEntry(BaseModel):
     """One line of `_index.jsonl`: what a census found in the shard `key` of this size and digest.
 
     `num_read` counts all examples, `num_examples` the usable ones, `labels` the usable ones by label; `bad` are
-    (index, reason); `keys` are the keys of all examples in order, where the task has them.
+    (index, reason); `keys` are digests of the keys of the usable examples in order, where the task has keys.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")

@@ -223,7 +223,7 @@ class Report:
 
 def _old_and_new(by_round: Mapping[str, Any], metric: str) -> str:
     """The score of the labels that the newest round brought, beside that of all before, weighted by their examples."""
-    if len(by_round) < 2:
+    if len(by_round) < 2 or not all(isinstance(group.get(metric), float) for group in by_round.values()):
         return ""
     *old, new = by_round.values()
     num = sum(group["num_examples"] for group in old)

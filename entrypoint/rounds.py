@@ -105,9 +105,10 @@ class Rounds:
         return members
 
 
-def check_unfinished(round: Round, changes: Changes) -> None:
+def check_unfinished(ledger: Ledger, round: Round, changes: Changes) -> None:
     """DataError when a shard that the rest of this round needs is gone or has other content."""
     needed = {shard.key for shard in round.shards} | {replay.shard.key for replay in round.replay}
+    needed |= {shard.key for _, shard in ledger.evaluation()}
     what = dict.fromkeys(changes.removed, "gone") | {entry.key: "changed" for entry in changes.changed}
     for key in sorted(needed & what.keys()):
         raise DataError(f"{key}: {what[key]}, and round {round.number}, which needs it, is unfinished; restore it")

@@ -24,6 +24,7 @@ from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer import checkpoint
 from trainer.checkpoint import Payload
+from trainer.device import seed_device
 from trainer.draw import draw, stream
 from trainer.errors import Incompatible, TrainerError
 from trainer.evaluate import plain_scores
@@ -33,7 +34,7 @@ from trainer.state import check_complete, check_fits
 
 T = TypeVar("T")
 OWN_LOOP = "own loop"
-OURS = (CloudError, TrainerError, SettingsError, Stopped)
+OURS = (CloudError, TrainerError, SettingsError, Stopped, OSError)
 
 
 class Stateful(Protocol):
@@ -72,6 +73,8 @@ class Run:
         self._report.best_metric = self._config.best_metric
         self._progress = Progress(round=1)
         self._metrics: dict[str, Any] = {}
+        self._num_left = 0
+        self._device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
 
     def __enter__(self) -> "Run":
         self._stop.install()
@@ -98,6 +101,8 @@ class Run:
                 try:
                     if error is not None:
                         raise error
+                    if self._report.has_trained:
+                        self._save(None)  # the steps of an epoch that was left by `break`
                     self._saver.wait()
                     self._report.done("More epochs would go on from here.")
                 finally:
@@ -116,36 +121,50 @@ class Run:
         return self._progress.global_step
 
     def epochs(self, num_epochs: int) -> Iterator[int]:
-        """The numbers of the epochs that are left, from 0; each is published when its body is through."""
+        """The numbers of the epochs that are left, from 0; each is published when its body is through.
+
+        A `break` after the last batch of an epoch ends that epoch; before it, the rest is left for the next run.
+        """
         progress = self._progress
         while progress.epoch < num_epochs:
             self._report.trains(progress)
             self._metrics, started = {}, time.perf_counter()
-            yield progress.epoch
-            progress.epoch += 1
-            progress.example = 0
-            seconds = time.perf_counter() - started
-            scores = {name: value for name, value in self._metrics.items() if name != "loss"}
-            end = EpochEnd(loss=self._metrics.get("loss"), learning_rate=None, metrics=scores, seconds=seconds)
-            self._report.epoch(progress, end)
-            self._save(self._metrics)
+            try:
+                yield progress.epoch
+            except GeneratorExit:  # a `break`: it closes the epoch when that was trained to its end
+                if self._num_left == 0:
+                    self._end_epoch(time.perf_counter() - started)
+                raise
+            self._end_epoch(time.perf_counter() - started)
             self._check_stop()
 
     def batches(self, batches: Sequence[T]) -> Iterator[T]:
         """What is left of an epoch's batches; after each, a checkpoint is taken when it is due."""
+        key = stream(self._config.seed, "net", 0, 0)
         for place in range(self._progress.example, len(batches)):
-            key = stream(self._config.seed, "net", 0, 0)
-            torch.default_generator.manual_seed(draw(key, self._progress.global_step))
+            seed_device(self._device, draw(key, self._progress.global_step))
             yield batches[place]
             self._progress.global_step += 1
             self._progress.example = place + 1
-            if self._saver.due() or self._stop.requested:
-                self._save(None)
-            self._check_stop()
+            self._num_left = len(batches) - place - 1
+            # After the last one the epoch's body goes on, which a resumed run could not: `epochs` saves then.
+            if self._num_left:
+                if self._saver.due() or self._stop.requested:
+                    self._save(None)
+                self._check_stop()
 
     def note(self, **metrics: float) -> None:
         """Metrics of this epoch: for its record, `keep_best`, and a line."""
         self._metrics |= plain_scores({name: float(value) for name, value in metrics.items()})
+
+    def _end_epoch(self, seconds: float) -> None:
+        progress = self._progress
+        progress.epoch += 1
+        progress.example = 0
+        scores = {name: value for name, value in self._metrics.items() if name != "loss"}
+        end = EpochEnd(loss=self._metrics.get("loss"), learning_rate=None, metrics=scores, seconds=seconds)
+        self._report.epoch(progress, end)
+        self._save(self._metrics)
 
     def _check_stop(self) -> None:
         """Raise Stopped, once all is committed, when a stop was asked for."""
@@ -168,9 +187,11 @@ class Run:
 
     def _apply(self, payload: Payload) -> None:
         """All of it is checked before any is applied, as far as torch lets one check."""
-        task = payload.settings.get("run", {}).get("task", OWN_LOOP)
+        url, fixed = self._config.train_url, payload.settings.get("run", {})
+        task, seed = fixed.get("task", OWN_LOOP), fixed.get("seed", self._config.seed)
+        if seed != self._config.seed:
+            raise Incompatible(f"seed: found {seed} in {url}, expected {self._config.seed}; it is fixed for a folder")
         if task != OWN_LOOP:
-            url = self._config.train_url
             raise Incompatible(f"task: found {task} in {url}, expected a loop of one's own; use another folder")
         own = self._net.state_dict()
         check_complete(own, payload.net)

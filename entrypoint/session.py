@@ -75,7 +75,7 @@ class Session:
         changes = self._rounds.look(self._ledger)
         round = self._unfinished()
         if round is not None:
-            check_unfinished(round, changes)
+            check_unfinished(self._ledger, round, changes)
             self._report.same(changes.num_same, self._rounds.num_waiting(changes))
         else:
             round = self._rounds.next(self._ledger, changes)
@@ -144,7 +144,10 @@ class Session:
         """Scores on the evaluation data; None when a stop came first."""
         assert self._evaluation is not None
         with self._report.phase("evaluate"):
-            return self._evaluation.scores(state, self.stopping)
+            try:
+                return self._evaluation.scores(state, self.stopping)
+            except Stopped:  # it came while a shard was waited for
+                return None
 
     def _set_state(self, state: TrainState) -> None:
         """Go on with this state; the report follows its progress."""

@@ -118,10 +118,13 @@ def usable_indices(shard: Shard) -> np.ndarray:
 
 
 def check_bad_examples(shards: Sequence[Shard], rules: CensusRules) -> int:
-    """How many examples are passed over; DataError when there are more than allowed."""
+    """How many examples are passed over; DataError when there are more than allowed, also by an index's word."""
     num_bad = sum(len(shard.bad) for shard in shards)
-    if num_bad > rules.max_bad_examples:
+    limit = rules.max_bad_examples if rules.on_bad_example == "skip" else 0
+    if num_bad > limit:
         key, (_, reason) = next((shard.key, shard.bad[0]) for shard in shards if shard.bad)
+        if not limit:
+            raise DataError(f"{key}: {reason}; mend it, or pass over such examples with --on_bad_example skip")
         raise DataError(
             f"{num_bad} bad examples, more than --max_bad_examples {rules.max_bad_examples}; the first: {key}: {reason}"
         )

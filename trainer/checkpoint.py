@@ -62,21 +62,22 @@ class HostCopy:
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, Tensor] = {}
+        self._buffers: dict[tuple[Any, ...], Tensor] = {}
 
-    def take(self, value: Any, path: str = "") -> Any:
+    def take(self, value: Any, path: tuple[Any, ...] = ()) -> Any:
         """`value` with every tensor replaced by a host copy; CheckpointError at what a checkpoint may not hold."""
         if isinstance(value, Tensor):
             return self._copy(value.detach(), path)
         if isinstance(value, Mapping):
-            return {_plain_key(name, path): self.take(item, f"{path}.{name}") for name, item in value.items()}
+            return {_plain_key(name, path): self.take(item, (*path, repr(name))) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.take(item, f"{path}.{place}") for place, item in enumerate(value)]
+            return [self.take(item, (*path, place)) for place, item in enumerate(value)]
         if type(value) in PLAIN:
             return value
-        raise CheckpointError(f"checkpoint{path}: {type(value).__name__} cannot be saved; use tensors and plain values")
+        kind = type(value).__name__
+        raise CheckpointError(f"checkpoint{_shown(path)}: {kind} cannot be saved; use tensors and plain values")
 
-    def _copy(self, tensor: Tensor, path: str) -> Tensor:
+    def _copy(self, tensor: Tensor, path: tuple[Any, ...]) -> Tensor:
         buffer = self._buffers.get(path)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             pin = tensor.device.type == "cuda"
@@ -85,9 +86,13 @@ class HostCopy:
         return buffer.copy_(tensor)
 
 
-def _plain_key(name: Any, path: str) -> Any:
+def _shown(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{part}]" for part in path)
+
+
+def _plain_key(name: Any, path: tuple[Any, ...]) -> Any:
     if type(name) not in PLAIN:
-        raise CheckpointError(f"checkpoint{path}: a key of type {type(name).__name__} cannot be saved")
+        raise CheckpointError(f"checkpoint{_shown(path)}: a key of type {type(name).__name__} cannot be saved")
     return name
 
 

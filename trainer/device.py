@@ -36,6 +36,15 @@ def autocast(settings: TrainSettings, device: torch.device) -> AbstractContextMa
     return torch.autocast(device.type, dtype=AUTOCAST[settings.precision])
 
 
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed the generators that a network draws from there: the device's own, and the CPU's, which some layers use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """A nest of CPU tensors on the device; nothing is copied when that is the CPU."""
     if device.type == "cpu":
@@ -45,5 +54,6 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Mapping):
         return {name: to_device(item, device) for name, item in batch.items()}
     if isinstance(batch, (list, tuple)):
-        return type(batch)(to_device(item, device) for item in batch)
+        items = [to_device(item, device) for item in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     return batch

@@ -37,11 +37,6 @@ class Evaluation:
         self._opened = opened
         self._settings = settings
 
-    @property
-    def num_examples(self) -> int:
-        """How many examples are evaluated."""
-        return sum(len(_indices(shard)) for _, shard in self._shards)
-
     def check_labels(self) -> None:
         """DataError when an evaluation shard has a label that no training shard brought."""
         for _, shard in self._shards:
@@ -65,11 +60,12 @@ class Evaluation:
 
     def _batches(self, state: TrainState) -> Iterator[list[_Judged]]:
         self._opened.prefetch([shard for _, shard in self._shards])
+        size = self._settings.micro_batch_size or self._settings.batch_size
         for number, shard in self._shards:
             with self._opened.open(shard) as examples:
                 indices = _indices(shard)
-                for start in range(0, len(indices), self._settings.batch_size):
-                    chosen = [examples[index] for index in indices[start : start + self._settings.batch_size].tolist()]
+                for start in range(0, len(indices), size):
+                    chosen = [examples[index] for index in indices[start : start + size].tolist()]
                     yield self._judge(state, chosen, number)
 
     def _judge(self, state: TrainState, examples: Sequence[Any], shard_round: int) -> list[_Judged]:
@@ -125,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def best_metric(task: Task, settings: TrainSettings) -> str:
-    """The score that checkpoints are compared by: `--best_metric`, else the task's own, else the training loss."""
+    """The score that checkpoints are compared by: `--best_metric`, else the task's own; "" when there is neither."""
     return settings.best_metric or task.best_metric
 
 

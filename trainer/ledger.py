@@ -199,11 +199,14 @@ class Ledger:
 
         Each with the round that first saw it; a removed one is out, an edited one is there as it is now.
         """
+        first_seen: dict[str, int] = {}
         found: dict[str, tuple[int, Shard]] = {}
         for number in range(1, len(self) + 1):
             for shard in self._shards(number):
                 if shard.split == "eval" or shard.held_out:
-                    found[shard.key] = (found.get(shard.key, (number,))[0], shard)
+                    found[shard.key] = (first_seen.setdefault(shard.key, number), shard)
+                else:  # edited, and nothing of it is held out any longer
+                    found.pop(shard.key, None)
         removed = self.removed()
         return [found[key] for key in sorted(found, key=str.encode) if key not in removed]
 

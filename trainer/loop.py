@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainer.background import in_background
 from trainer.data import Batch, Loader
-from trainer.device import autocast, to_device
+from trainer.device import autocast, seed_device, to_device
 from trainer.draw import draw, stream
 from trainer.errors import NonFinite, shown
 from trainer.evaluate import best_metric, score_of
@@ -93,7 +93,7 @@ class Training:
         if not self._pending:
             return
         progress = self.state.progress
-        losses = torch.stack([loss for loss, _, _ in self._pending]).double().tolist()
+        losses = torch.stack([loss for loss, _, _ in self._pending]).tolist()
         for loss, (_, step, parts) in zip(losses, self._pending, strict=True):
             if not math.isfinite(loss):
                 raise NonFinite(
@@ -130,7 +130,7 @@ class Training:
     def _backward(self, micro_batch: Any, number: int, batch: Batch) -> Tensor:
         """Add the gradients of one micro-batch; its loss, summed over its examples."""
         state = self.state
-        torch.default_generator.manual_seed(draw(self._net_key(number), state.progress.global_step))
+        seed_device(state.device, draw(self._net_key(number), state.progress.global_step))
         with autocast(self.settings, state.device):
             loss = self.task.loss(state.net, to_device(micro_batch, state.device))
         torch.autograd.backward(state.scaler.scale(loss / batch.num_examples))

@@ -39,7 +39,8 @@ class OpenShards:
         """Have these fetched ahead, but for those in memory."""
         with self._lock:
             missing = [shard for shard in wanted if shard.sha256 not in self._kept]
-        self._shards.prefetch(missing)
+        if missing:  # what is in memory must not take the place of what others wish for
+            self._shards.prefetch(missing)
 
     @contextmanager
     def open(self, shard: Shard) -> Iterator[Sequence[Any]]:

@@ -136,7 +136,7 @@ class Money(float):
 
 @pytest.mark.parametrize("value", [Path("x"), {1, 2}, Money(1.0), object()])
 def test_what_weights_only_would_refuse_is_refused_when_saving(value):
-    with pytest.raises(CheckpointError, match=r"checkpoint\.a\.0: \w+ cannot be saved"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\['a'\]\[0\]: \w+ cannot be saved"):
         HostCopy().take({"a": [value]})
 
 
