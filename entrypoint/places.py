@@ -12,6 +12,7 @@ from cloud.mounted import Mounted
 from cloud.open import StoreOptions, is_same, join_url, open_store, overlap
 from cloud.store import Store
 from cloud.transfer import file_errors
+from cloud.urls import without_credentials
 from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
 
@@ -37,8 +38,9 @@ def open_places(config: JobConfig) -> Places:
     """The stores of train_url, data_url and eval_url; SettingsError when one would contain the other."""
     for name, url in (("data_url", config.data_url), ("eval_url", config.eval_url)):
         if url and overlap(config.train_url, url):
+            train_url, other = without_credentials(config.train_url), without_credentials(url)
             raise SettingsError(
-                f"--train_url {config.train_url} and --{name} {url}: one contains the other, so that a run's files "
+                f"--train_url {train_url} and --{name} {other}: one contains the other, so that a run's files "
                 "would be taken for data; use two folders"
             )
     _check_eval_url(config)

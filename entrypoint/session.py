@@ -10,6 +10,7 @@ from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError
 from cloud.folder import OutputFolder
 from cloud.open import open_store
 from cloud.records import FileDigest
+from cloud.urls import without_credentials
 from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
 from entrypoint.census import Census
@@ -244,5 +245,6 @@ def _rounds_of(config: JobConfig) -> Ledger:
     folder = OutputFolder(open_store(str(config.rounds_from), options(config)))
     records = folder.records()
     if not records:
-        raise SettingsError(f"--rounds_from {config.rounds_from}: no checkpoint there; name the output folder of a run")
+        url = without_credentials(str(config.rounds_from))
+        raise SettingsError(f"--rounds_from {url}: no checkpoint there; name the output folder of a run")
     return read_ledger(folder, records[0])

@@ -79,3 +79,15 @@ def test_a_ledger_of_another_round_is_refused():
     round = Round(number=2, settings={}, window_bytes=1)
     with pytest.raises(CheckpointError, match="ledger of round 1"):
         Ledger().with_round(round.to_lines).round(1)
+
+
+def test_an_edited_shard_that_lost_what_was_held_out_is_evaluated_no_longer():
+    before = Shard(key="t", size=1, sha256="x", held_out=(3,))
+    after = Shard(key="t", size=2, sha256="y", new=(1,))
+    again = Shard(key="t", size=3, sha256="z", held_out=(0,))
+    ledger = Ledger()
+    for number, shard in enumerate((before, after), 1):
+        ledger = ledger.with_round(Round(number=number, settings={}, window_bytes=1, shards=(shard,)).to_lines)
+    assert ledger.evaluation() == []
+    ledger = ledger.with_round(Round(number=3, settings={}, window_bytes=1, shards=(again,)).to_lines)
+    assert ledger.evaluation() == [(1, again)]
