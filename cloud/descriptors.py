@@ -112,7 +112,9 @@ def remove_unlocked(folder: int) -> None:
     for name in os.listdir(folder):
         with suppress(OSError), opened_file(name, folder) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(name, dir_fd=folder)
+            # Since it was opened, another process may have removed it, and its writer made it again.
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(name, dir_fd=folder, follow_symlinks=False)):
+                os.unlink(name, dir_fd=folder)
 
 
 def make_folder(path: Path) -> None:

@@ -117,7 +117,8 @@ class Session:
         """See that all is published; after a stop in the middle of the round, raise Stopped."""
         # What is saved already is not saved again; of somebody's own checkpoint with no epoch left to train nothing
         # is, and without a record of our own the next shards would count as trained.
-        self.save(training, None)
+        with self._report.phase("train"):  # of which the waiting for an earlier publication is taken off
+            self.save(training, None)
         self.saver.wait()
         self._training = None
         if not training.is_done():
@@ -138,7 +139,8 @@ class Session:
         Without any nothing is saved: a round whose shards were never read may be formed anew.
         """
         if self._training is not None and self._training.num_steps:
-            self.save(self._training, None)
+            with self._report.phase("train"):
+                self.save(self._training, None)
         self.saver.wait()
 
     def _evaluate(self, state: TrainState) -> Mapping[str, Any] | None:

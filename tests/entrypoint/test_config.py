@@ -170,7 +170,7 @@ STRATEGIES = {
     int: st.integers(2, 60).map(str),
     ByteSize: st.integers(2, 60).map(str),
     float: st.floats(0.125, 0.875).map(repr),
-    str: st.text("abc:/.-_=é ", min_size=1),
+    str: st.text("abc:/.-_=é ", min_size=1).filter(lambda text: text != "--"),  # which ends a command's options
 }
 OTHER_BOUNDS = {"micro_batch_size", "claim_timeout_seconds", "grace_seconds"}
 OTHER_TEXTS = {
