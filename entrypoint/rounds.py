@@ -50,7 +50,7 @@ class Rounds:
             return None
         if self._config.eval_url and not len(ledger) and not any(entry.key.startswith(EVAL) for entry in new):
             raise DataError(f"--eval_url {self._config.eval_url}: no shards there; mend the URL, or leave it out")
-        with self._report.phase("census"):
+        with self._report.phase("census"), self._report.fetching():
             earlier = {shard.key: shard for shard in _earlier(ledger, edited)}
             shards = self._census.take(new, earlier, eval_fraction=self._eval_fraction(ledger, new))
         unusable = [entry.key for entry in changes.changed if entry not in edited]

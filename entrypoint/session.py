@@ -93,7 +93,7 @@ class Session:
 
     def train(self, training: Training) -> Iterator[EpochEnd | None]:
         """Take the steps that are left: None after a step, an EpochEnd after an epoch; both are places to save."""
-        left = training.loader.num_steps(training.state.progress.example)
+        left = training.loader.num_steps_left(training.state.progress.example)
         with (
             self._report.phase("train"),
             self._report.console.progress(left, "train", "steps", tells_end=False) as bar,
@@ -138,7 +138,7 @@ class Session:
 
         Without any nothing is saved: a round whose shards were never read may be formed anew.
         """
-        if self._training is not None and self._training.num_steps:
+        if self._training is not None and self._training.num_steps_taken:
             with self._report.phase("train"):
                 self.save(self._training, None)
         self.saver.wait()
@@ -211,7 +211,7 @@ class Session:
         goal = target(round, self._config, self._state.progress)
         self._evaluation = Evaluation(self._ledger, self._opened, settings)
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
-        self._report.plan(round, goal, self._state.progress, loader.num_steps(self._state.progress.example))
+        self._report.plan(round, goal, self._state.progress, loader.num_steps_left(self._state.progress.example))
         self._training = Training(self.task, self._state, loader, settings)
         return self._training
 

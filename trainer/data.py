@@ -111,7 +111,7 @@ class Loader:
             self._orders = {**dict([*self._orders.items()][-1:]), number: newest}
         return self._orders[number]
 
-    def num_steps(self, start: int) -> int:
+    def num_steps_left(self, start: int) -> int:
         """How many steps are left from place `start`."""
         per_epoch = -(-self.goal.epoch_examples // self._batch_size)
         epochs, rest = divmod(start, self.goal.epoch_examples)

@@ -57,7 +57,7 @@ class Training:
         self._net_key = cache(lambda number: stream(settings.seed, "net", loader.world.rank, number))
 
     @property
-    def num_steps(self) -> int:
+    def num_steps_taken(self) -> int:
         """How many steps were taken so far in this attempt."""
         return self.state.progress.global_step - self._first_step
 

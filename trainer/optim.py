@@ -108,6 +108,5 @@ def _pairs(group: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
 
 
 def clip(parameters: Sequence[Tensor], max_norm: float) -> None:
-    """Scale gradients of a norm larger than `max_norm` down to it; 0: never."""
-    if max_norm > 0:
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    """Scale gradients of a norm larger than `max_norm` down to it."""
+    torch.nn.utils.clip_grad_norm_(parameters, max_norm)

@@ -296,7 +296,8 @@ def test_bytes_that_are_no_file_of_torch_are_refused(points_job, content):
     job = plain(points_job, "--epochs", "2")
     job.run.mkdir()
     (job.run / "ckpt_3.pth").write_bytes(content)
-    job.refused(65)
+    assert "ckpt_3.pth" in job.refused(65)
+    assert (job.run / "ckpt_3.pth").read_bytes() == content
 
 
 def test_new_shards_in_a_folder_of_three_attempts_form_a_round(three):
