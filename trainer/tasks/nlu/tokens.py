@@ -38,7 +38,7 @@ _UNSPACED = (
 _LETTER = rf"(?:(?![{_UNSPACED}])\w|(?<=\w){_MARK}|(?<={_MARK}){_MARK})"
 _TOKEN = re.compile(
     rf"(?:https?://|www\.)\S{{0,2000}}[^\s.,;:!?'\")\]}}>]"
-    rf"|[\w.+-]{{1,64}}@\w{{1,64}}(?:[.-]\w{{1,64}}){{1,8}}"  # bounded: a long text must not be searched again and again
+    rf"|[\w.+-]{{1,64}}@\w{{1,64}}(?:[.-]\w{{1,64}}){{1,8}}"  # bounded, or long texts would take forever
     rf"|\d+(?:[.,:/]\d+)*{_LETTER}*"
     rf"|[{_UNSPACED}]{_MARK}*"
     rf"|{_LETTER}+"
