@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainer.census import usable_indices
 from trainer.device import autocast, to_device
@@ -87,6 +88,18 @@ class Evaluation:
                 str(n): _counted(scores(group, vocabulary), len(group)) for n, group in by_label.items()
             },
         }
+
+
+@torch.no_grad()
+def predictions(
+    task: Task, net: nn.Module, vocabulary: Vocabulary, examples: Sequence[Any], batch_size: int
+) -> Iterator[Any]:
+    """What `predict` says of each example, in batches, where the network is. It is left in evaluation mode."""
+    net.eval()
+    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    for start in range(0, len(examples), batch_size):
+        chosen = [examples[index] for index in range(start, min(start + batch_size, len(examples)))]
+        yield from task.predict(net, to_device(task.collate(chosen, vocabulary, None), device))
 
 
 def _indices(shard: Shard) -> np.ndarray:

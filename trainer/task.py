@@ -96,6 +96,14 @@ class Task(Protocol):
         """Named scores of any number of items of `predict`: floats, or mappings of names to floats."""
         raise NotImplementedError
 
+    def right(self, prediction: Any) -> bool | None:
+        """Whether an item of `predict` is right: what flips are counted of; None where nobody can say."""
+        return None
+
+    def oov_rate(self, vocabulary: Vocabulary, examples: Iterable[Any]) -> float | None:
+        """The share of the words (or whatever examples consist of) that the vocabulary lacks; None where none count."""
+        return None
+
 
 def make_task(name: str, sets: Mapping[str, str]) -> Task:
     """The task of that name with its settings, taken from the texts of `--set`; SettingError where one does not fit."""

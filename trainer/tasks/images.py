@@ -110,6 +110,10 @@ class Images(Task):
         scores = classification_scores(targets, predicted, vocabulary.names("label"))
         return {"loss": float(losses.mean()), **scores}
 
+    def right(self, prediction: Prediction) -> bool:
+        """Whether the likeliest label is the image's."""
+        return prediction.predicted == prediction.target
+
 
 def _ids(examples: Sequence[Example], vocabulary: Vocabulary) -> list[int]:
     ids = vocabulary.ids("label")
