@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from threading import Lock
 
 from cloud.cache import ShardCache, Wanted
@@ -13,7 +14,7 @@ from entrypoint.places import EVAL
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.census import CensusRules, against_earlier, check_bad_examples, take_census
-from trainer.errors import DataError
+from trainer.errors import DataError, NotAShard, shown
 from trainer.ledger import Shard
 from trainer.opened import OpenShards
 
@@ -81,6 +82,7 @@ class Census:
                 progress.update()
         check_bad_examples(shards, rules)
         self._name_bad(shards)
+        self._name_others([shard.key for shard in shards if shard.split == "other"])
         return shards
 
     def _name_bad(self, shards: Sequence[Shard]) -> None:
@@ -90,6 +92,12 @@ class Census:
             self._console.warning(f"passed over {text}")
         if len(bad) > MAX_NAMED:
             self._console.warning(f"passed over {len(bad) - MAX_NAMED} more bad examples")
+
+    def _name_others(self, keys: Sequence[str]) -> None:
+        """Say which files are no shards."""
+        if keys:
+            text = f"no shards of task {self._config.task}, passed over: {shown(keys)}"
+            self._console.line("data", text, others=keys)
 
     def _rules(self, eval_fraction: float) -> CensusRules:
         return CensusRules(
@@ -127,6 +135,8 @@ class Census:
                 task, found = self._opened.task, _found(entry, sha256)
                 shard = take_census(task, examples, found, rules, self._stop.check)
                 return shard if earlier is None else against_earlier(task, examples, shard, earlier)
+        except NotAShard:
+            return replace(_found(entry, sha256), split="other")
         finally:
             self._cache.release(entry.key)
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import safetensors.torch
 from pydantic_core import from_json
@@ -11,13 +9,14 @@ from pydantic_core import from_json
 from cloud.held import HeldFolder
 from cloud.store import Store
 from trainer.state import TrainState
+from trainer.task import Task
 
 WEIGHTS = "model/model.safetensors"
 CONFIG = "model/config.json"
 MAX_CONFIG_BYTES = 16 * 2**20
 
 
-def export(folder: HeldFolder, output: Store, settings: Mapping[str, Any], state: TrainState) -> None:
+def export(folder: HeldFolder, output: Store, name: str, task: Task, state: TrainState) -> None:
     """Write model/ unless it is there: the weights as safetensors, then config.json, which names them and their digest.
 
     An attempt that was killed between its last checkpoint and here leaves it to the next one.
@@ -28,8 +27,8 @@ def export(folder: HeldFolder, output: Store, settings: Mapping[str, Any], state
     weights = safetensors.torch.save(net)
     config = {
         "format": 1,
-        "task": settings["task"],
-        "set": settings["set"],
+        "task": name,
+        "set": task.settings.model_dump(mode="json"),
         "vocabulary": state.vocabulary.to_dict(),
         "epoch": state.progress.epoch,
         "global_step": state.progress.global_step,

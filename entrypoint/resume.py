@@ -18,8 +18,9 @@ from trainer.checkpoint import Payload
 from trainer.errors import CheckpointError, Incompatible
 from trainer.ledger import Ledger, Lines
 from trainer.plan import Progress, settings_of
+from trainer.settings import fields_of
 from trainer.state import TrainState, restored
-from trainer.task import Task
+from trainer.task import Task, in_round
 from trainer.vocabulary import Vocabulary
 
 
@@ -51,7 +52,9 @@ def resume(
         path.unlink()
     check_run_settings(config, task, payload.settings.get("run", {}))
     ledger = read_ledger(attempt.reading, record)
-    settings = settings_of(ledger.header(record.round)["settings"], config)
+    fixed = ledger.header(record.round)["settings"]
+    settings = settings_of(fixed, config)
+    task.settings = in_round(task.settings, fixed.get("set", {}))
     vocabulary = Vocabulary.from_dict(payload.vocabulary)
     with _fitting(payload, config):
         state = restored(task, payload, vocabulary, settings, device)
@@ -106,7 +109,12 @@ def adopted(
 def run_settings(config: JobConfig, task: Task) -> dict[str, Any]:
     """The settings fixed for the folder; the task's own with the values that hold, not the texts they came as."""
     fixed = settings_by_class(config, "run")
-    return {**fixed, "task": config.task.rpartition(":")[2], "set": task.settings.model_dump(mode="json")}
+    return {**fixed, "task": task_name(config), "set": fields_of(task.settings, "run")}
+
+
+def task_name(config: JobConfig) -> str:
+    """What a folder calls its task: a built-in name, or the class, wherever its file lies today."""
+    return config.task.rpartition(":")[2]
 
 
 def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The shards under data_url against the ledger: what is new, and the round that it forms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cloud.catalog import Changes, Known, compare
 from cloud.store import Entry
@@ -14,10 +15,13 @@ from trainer.plan import next_round
 
 
 class Rounds:
-    """Looks at the data, and forms rounds of what it finds. `other`: the ledger of --rounds_from."""
+    """Looks at the data, and forms rounds of what it finds. `other`: the ledger of --rounds_from.
 
-    def __init__(self, config: JobConfig, census: Census, report: Report) -> None:
-        self._config, self._census, self._report = config, census, report
+    `sets` are the task's own settings that are read when a round starts.
+    """
+
+    def __init__(self, config: JobConfig, census: Census, report: Report, sets: Mapping[str, Any]) -> None:
+        self._config, self._census, self._report, self._sets = config, census, report, sets
         self.other: Ledger | None = None
 
     def look(self, ledger: Ledger) -> Changes:
@@ -54,7 +58,8 @@ class Rounds:
             earlier = {shard.key: shard for shard in _earlier(ledger, edited)}
             shards = self._census.take(new, earlier, eval_fraction=self._eval_fraction(ledger, new))
         unusable = [entry.key for entry in changes.changed if entry not in edited]
-        round = next_round(ledger, shards, [*changes.removed, *unusable], self._config, self._config.cache_bytes // 2)
+        gone, window_bytes = [*changes.removed, *unusable], self._config.cache_bytes // 2
+        round = next_round(ledger, shards, gone, self._config, window_bytes, self._sets)
         if round is None and not len(ledger):
             raise DataError(f"none of the {len(shards)} shards holds an example to train on; see --on_bad_example")
         return round
@@ -83,7 +88,7 @@ class Rounds:
         return Changes(num_old + changes.num_same, (*changes.appended, *new), changes.changed, changes.removed)
 
     def _check_changed(self, earlier: Shard) -> None:
-        can_diff = earlier.keys is not None or earlier.split == "eval"
+        can_diff = earlier.keys is not None or earlier.split != "train" or not earlier.num_examples
         rule = self._config.on_changed_shard or ("diff" if can_diff else "fail")
         if rule == "fail":
             raise DataError(
@@ -107,8 +112,8 @@ class Rounds:
 
 def check_unfinished(ledger: Ledger, round: Round, changes: Changes) -> None:
     """DataError when a shard that the rest of this round needs is gone or has other content."""
-    needed = {shard.key for shard in round.shards} | {replay.shard.key for replay in round.replay}
-    needed |= {shard.key for _, shard in ledger.evaluation()}
+    needed = {shard.key for shard in round.shards if shard.split != "other"}
+    needed |= {replay.shard.key for replay in round.replay} | {shard.key for _, shard in ledger.evaluation()}
     what = dict.fromkeys(changes.removed, "gone") | {entry.key: "changed" for entry in changes.changed}
     for key in sorted(needed & what.keys()):
         raise DataError(f"{key}: {what[key]}, and round {round.number}, which needs it, is unfinished; restore it")

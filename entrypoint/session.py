@@ -18,13 +18,13 @@ from entrypoint.errors import SettingsError, Stopped
 from entrypoint.export import export
 from entrypoint.places import Places, cache_directory, options
 from entrypoint.report import Report
-from entrypoint.resume import adopted, read_ledger, resume, run_settings
+from entrypoint.resume import adopted, read_ledger, resume, run_settings, task_name
 from entrypoint.rounds import Rounds, check_unfinished
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.checkpoint import Payload
-from trainer.data import Loader, indices_of, parts_of
+from trainer.data import Loader, Part, indices_of
 from trainer.device import pick_device
 from trainer.errors import DataError, TrainerError
 from trainer.evaluate import Evaluation, best_metric
@@ -32,8 +32,9 @@ from trainer.ledger import Ledger, Round
 from trainer.loop import EpochEnd, Training
 from trainer.opened import OpenShards
 from trainer.plan import Progress, is_done, settings_of, target
+from trainer.settings import fields_of
 from trainer.state import TrainState, grown, new_state
-from trainer.task import make_task
+from trainer.task import in_round, make_task, with_defaults
 from trainer.vocabulary import Vocabulary
 from trainer.world import World
 
@@ -45,13 +46,16 @@ class Session:
         self, held: Attempt, cache: ShardCache, places: Places, config: JobConfig, report: Report, stop: Stop
     ) -> None:
         self.task = make_task(config.task, config.sets)
+        self.task.cache_directory = cache_directory(config) / "task"
+        self._todays_sets = self.task.settings
+        config = with_defaults(config, self.task)
         self.device = pick_device(config)
         self.saver = Saver(config, held.folder, report, best_metric(self.task, config))
         self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
         report.best_metric = best_metric(self.task, config)
         self._opened = OpenShards(self.task, cache, config.memory_bytes)
         census = Census(config, places.data, cache, self._opened, report.console, stop)
-        self._rounds = Rounds(config, census, report)
+        self._rounds = Rounds(config, census, report, fields_of(self.task.settings, "round"))
         self._output = places.output
         self._ledger = Ledger()
         self._ledger_files: tuple[FileDigest, ...] = ()
@@ -130,7 +134,7 @@ class Session:
     def done(self) -> None:
         """Nothing is left: see that the exported model is that of the newest checkpoint, and say so."""
         if self._state is not None:
-            export(self._folder, self._output, run_settings(self._config, self.task), self._state)
+            export(self._folder, self._output, task_name(self._config), self.task, self._state)
         self._report.done()
 
     def rescue(self) -> None:
@@ -170,6 +174,7 @@ class Session:
         """Make `round` the newest: grow vocabulary and network, and publish its ledger before the first step."""
         ledger = self._ledger.with_round(round.to_lines)
         Evaluation(ledger, self._opened, self._config).check_labels()
+        self.task.settings = self._todays_sets
         known = self._state.vocabulary if self._state else Vocabulary()
         vocabulary = self.task.grow(known, round.labels, self._new_examples(round))
         self._set_state(self._grown(round, vocabulary))
@@ -196,11 +201,12 @@ class Session:
 
     def _new_examples(self, round: Round) -> Iterator[Any]:
         """What the round brings, example by example, for a task whose vocabulary is more than its labels."""
-        own = [part for part in parts_of(round) if part.replay is None]
-        self._opened.prefetch([part.shard for part in own])
-        for part in own:
-            with self._opened.open(part.shard) as examples:
-                for index in indices_of(part, self.task, examples).tolist():
+        own = [shard for shard in round.shards if shard.split == "train"]
+        self._opened.prefetch(own)
+        for shard in own:
+            with self._opened.open(shard) as examples:
+                yield from getattr(examples, "resources", ())
+                for index in indices_of(Part(shard, None, shard.num_new), self.task, examples).tolist():
                     self._stop.check()
                     yield examples[index]
 
@@ -208,6 +214,7 @@ class Session:
         """The training of what is left of `round`."""
         assert self._state is not None, "a round has begun"
         settings = settings_of(round.settings, self._config)
+        self.task.settings = in_round(self._todays_sets, round.settings.get("set", {}))
         goal = target(round, self._config, self._state.progress)
         self._evaluation = Evaluation(self._ledger, self._opened, settings)
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())

@@ -41,7 +41,7 @@ def take_census(
     Reads every example once, so that what is bad is known before the first step, and alike on every rank and resume.
     `check` is called before each and may raise, for a stop.
     """
-    if not len(examples):
+    if not len(examples) and not getattr(examples, "resources", ()):
         raise DataError(f"{shard.key}: holds no examples; remove it")
     bad: list[tuple[int, str]] = []
     usable: list[_Usable] = []
@@ -99,15 +99,16 @@ def against_earlier(task: Task, examples: Sequence[Any], shard: Shard, earlier: 
 
     DataError when the task gives no key per example, so that they cannot be told apart.
     """
-    if shard.split == "eval":
+    if shard.split != "train":
         return shard
-    if shard.keys is None or (earlier.keys is None and earlier.num_examples):
+    if any(one.keys is None and one.num_examples for one in (shard, earlier)):
         raise DataError(f"{shard.key}: changed, and its examples have no keys to compare; add a new shard instead")
     before = frozenset(earlier.keys or ())
     indices = usable_indices(shard)
-    new = tuple(int(index) for index, key in zip(indices, shard.keys, strict=True) if key not in before)
+    keys = shard.keys or ()
+    new = tuple(int(index) for index, key in zip(indices, keys, strict=True) if key not in before)
     labels = Counter(task.label(examples[index]) or "" for index in new)
-    vanished = len(before - frozenset(shard.keys))
+    vanished = len(before - frozenset(keys))
     return replace(shard, new=new, new_labels=dict(sorted(labels.items())), num_vanished=vanished)
 
 

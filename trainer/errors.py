@@ -2,7 +2,8 @@
 
 TrainerError
 ├── DataError           the data is bad: fix it
-│   └── BadExample      one example is (also a ValueError: a task's reader may raise either)
+│   ├── BadExample      one example is (also a ValueError: a task's reader may raise either)
+│   └── NotAShard       a whole file of another kind, which is passed over
 ├── CheckpointError     a checkpoint's content is bad
 ├── Incompatible        a whole checkpoint that does not fit the settings
 ├── SettingError        a setting that cannot be used, found out here
@@ -24,6 +25,10 @@ class DataError(TrainerError):
 
 class BadExample(DataError, ValueError):
     """One example cannot be used. The text says where in its shard (line, member) and why."""
+
+
+class NotAShard(DataError):
+    """A file that is whole, has a shard's suffix, and is something else: it is named once and passed over."""
 
 
 class CheckpointError(TrainerError):

@@ -20,7 +20,8 @@ class Shard:
     """One shard as the census found it. Indices are those of the task's sequence; usable: neither bad nor held out.
 
     `labels` counts the usable examples of each label ("" for none). In a shard that was edited (`--on_changed_shard
-    diff`) `new` names the examples of this round; the other usable ones were trained before.
+    diff`) `new` names the examples of this round; the other usable ones were trained before. `split` is "train",
+    "eval", or "other": a file that is no shard, in the ledger so that it need not be read again.
     """
 
     key: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from trainer.errors import DataError, reason
+from trainer.errors import DataError, NotAShard, reason
 from trainer.ledger import Shard
 from trainer.task import UNREADABLE, Task
 
@@ -64,6 +64,8 @@ class OpenShards:
         """The examples of a local file, kept afterwards if they may be."""
         try:
             examples = self.task.read(path)
+        except NotAShard:
+            raise
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
         except UNREADABLE as error:

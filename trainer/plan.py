@@ -106,9 +106,17 @@ def is_done(progress: Progress, goal: Target, patience: int) -> bool:
 
 
 def next_round(
-    ledger: Ledger, new: Sequence[Shard], removed: Iterable[str], settings: TrainSettings, window_bytes: int
+    ledger: Ledger,
+    new: Sequence[Shard],
+    removed: Iterable[str],
+    settings: TrainSettings,
+    window_bytes: int,
+    sets: Mapping[str, Any] | None = None,
 ) -> Round | None:
-    """The round that `new` shards form after those of the ledger; None when they bring nothing to train."""
+    """The round that `new` shards form after those of the ledger; None when they bring nothing to train.
+
+    `sets` are the task's own settings of class "round".
+    """
     number = len(ledger) + 1
     gone = frozenset(removed) - ledger.removed()
     train = [shard for shard in new if shard.split == "train"]
@@ -118,7 +126,7 @@ def next_round(
     labels = sorted(label for label in total_labels(train) if label and label not in known)
     fixed = Round(
         number=number,
-        settings=fields_of(settings, "round"),
+        settings={**fields_of(settings, "round"), **({"set": dict(sets)} if sets else {})},
         window_bytes=window_bytes,
         labels=tuple(labels),
         removed=tuple(sorted(gone)),

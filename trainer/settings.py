@@ -111,6 +111,6 @@ def fields_of(settings: BaseModel, when: Class) -> dict[str, Any]:
 
 
 def extra_of(field: FieldInfo) -> dict[str, str]:
-    """What `setting` noted beside a field's type: its class, group and unit."""
+    """What `setting` noted beside a field's type: its class, group and unit; a field made without it is fixed."""
     extra = field.json_schema_extra
-    return {name: str(value) for name, value in extra.items()} if isinstance(extra, dict) else {"class": "now"}
+    return {name: str(value) for name, value in extra.items()} if isinstance(extra, dict) else {"class": "run"}

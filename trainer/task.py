@@ -9,16 +9,18 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from trainer.errors import SettingError
+from trainer.settings import TrainSettings, fields_of
 from trainer.vocabulary import Vocabulary
 
 Scores = Mapping[str, Any]
+Given = TypeVar("Given", bound=TrainSettings)
 
 BUILT_IN = {"images": "trainer.tasks.images:Images"}
 REQUIRED = ("suffixes", "read", "build", "collate", "loss", "predict", "scores")
@@ -31,7 +33,11 @@ IMPORT_ERRORS = (
 
 
 class TaskSettings(BaseModel):
-    """Base of a task's own settings (`--set name=value`): frozen, unknown names refused."""
+    """Base of a task's own settings (`--set name=value`): frozen, unknown names refused.
+
+    A plain pydantic field is fixed for a folder; `trainer.settings.setting(..., when="round")` makes one that is read
+    when a round starts, `when="now"` one that is read at every submission.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,11 +56,17 @@ class Task(Protocol):
     """File names that are shards, e.g. (".tar",); compressed ones (".tar.gz") are then shards too."""
     best_metric: str = ""
     """The score that tells a better checkpoint (higher is better; "-name" where lower is); "" when there is none."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings of training (`epochs`, `learning_rate`, ...) that hold for this task where none were given."""
+    cache_directory: Path | None = None
+    """A folder for what takes long to compute; it may stay from one submission to the next. The job sets it."""
 
     def read(self, path: Path) -> Sequence[Any]:
         """The examples of a local shard, by index; those that must hold files open close them with `close()`.
 
-        Raises ValueError when it is no shard. Indexing a bad example raises ValueError (BadExample), each time.
+        Raises ValueError when it is unusable, NotAShard when it is something else that may lie there. Indexing a bad
+        example raises ValueError (BadExample), each time. A sequence may have `resources`: what a shard says beside
+        its examples, for `grow`.
         """
         raise NotImplementedError
 
@@ -67,7 +79,10 @@ class Task(Protocol):
         return None
 
     def grow(self, vocabulary: Vocabulary, labels: Iterable[str], examples: Iterable[Any]) -> Vocabulary:
-        """The vocabulary for a round: `labels` and `examples` are those the round brings; default: the labels."""
+        """The vocabulary for a round: `labels` and `examples` are those the round brings; default: the labels.
+
+        Among `examples`, ahead of those of their shard, are its `resources`, where it has any.
+        """
         return vocabulary.add("label", labels)
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
@@ -110,6 +125,23 @@ def make_task(name: str, sets: Mapping[str, str]) -> Task:
     task = find_task(name)()
     task.settings = parse_settings(task.Settings, sets)
     return task
+
+
+def with_defaults(settings: Given, task: Task) -> Given:
+    """Settings of training in which the task's defaults stand for what was not given; SettingError where one is bad."""
+    given = settings.model_dump(include=settings.model_fields_set)
+    try:
+        return type(settings).model_validate({**task.defaults, **given})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise SettingError(f"task {type(task).__name__}: defaults: {place}: {fault['msg']}; mend the task") from error
+
+
+def in_round(settings: TaskSettings, fixed: Mapping[str, Any]) -> TaskSettings:
+    """A task's settings for a round that started with `fixed`: those of class "round" as they were then."""
+    held = {name: value for name, value in fixed.items() if name in fields_of(settings, "round")}
+    return type(settings).model_validate({**settings.model_dump(), **held})
 
 
 def find_task(name: str) -> type[Task]:
