@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from cloud.claim import Claim
 from cloud.errors import ClaimLost, Damaged, StoreError, Unreachable
@@ -28,6 +28,8 @@ class RecordFields(TypedDict):
     ledgers: tuple[FileDigest, ...]
     metrics: dict[str, Any]
     settings: dict[str, Any]
+    net_sha256: NotRequired[str | None]
+    learning_rate: NotRequired[float | None]
 
 
 class HeldFolder(OutputFolder):
@@ -37,12 +39,12 @@ class HeldFolder(OutputFolder):
     the same call may be made again.
     """
 
-    def __init__(self, store: Store, claim: Claim, parent: str | None = None) -> None:
-        """`parent` is the name of the checkpoint that was restored."""
+    def __init__(self, store: Store, claim: Claim, parent: Record | None = None) -> None:
+        """`parent` is the record of the checkpoint that was restored, and later of the one committed last."""
         super().__init__(store)
         self.num_committed = 0
         self.claim = claim
-        self._parent = parent
+        self.parent = parent
         self._uploaded: dict[CheckpointName, Record] = {}
         self._tried: set[CheckpointName] = set()
 
@@ -64,7 +66,7 @@ class HeldFolder(OutputFolder):
         self._create(name.record_key, seal(record))
         del self._uploaded[name]
         self._known[name] = record
-        self._parent = record.name
+        self.parent = record
         self.num_committed += 1
         return record
 
@@ -123,7 +125,7 @@ class HeldFolder(OutputFolder):
             epoch=name.epoch,
             whole_epoch=name.step is None,
             object=file_digest(name.object_key, digester),
-            parent=self._parent,
+            parent=None if self.parent is None else self.parent.name,
             **fields,
         )
 

@@ -25,7 +25,10 @@ class FileDigest(_Sealed):
 
 
 class Record(_Sealed):
-    """What commits a checkpoint. `epoch` counts complete epochs; `parent` names the checkpoint it was trained from."""
+    """What commits a checkpoint. `epoch` counts complete epochs; `parent` names the checkpoint it was trained from.
+
+    `net_sha256` is the digest of what is trained, and `learning_rate` that of the last step; None: not told.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -39,6 +42,8 @@ class Record(_Sealed):
     parent: str | None
     metrics: dict[str, JsonValue]
     settings: dict[str, JsonValue]
+    net_sha256: str | None = None
+    learning_rate: float | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -55,6 +60,16 @@ class Record(_Sealed):
     def place(self) -> CheckpointName:
         """The name, parsed."""
         return CheckpointName(self.attempt, self.epoch, None if self.whole_epoch else self.global_step)
+
+    def unchanged_since(self, earlier: "Record") -> str:
+        """An alarm in words when steps were taken and the network is that of `earlier` to the bit, else ""."""
+        num_steps = self.global_step - earlier.global_step
+        if num_steps <= 0 or not self.learning_rate or self.net_sha256 is None or self.net_sha256 != earlier.net_sha256:
+            return ""
+        return (
+            f"the network is that of {earlier.name}, to the bit, although {num_steps} steps were taken at learning "
+            f"rate {self.learning_rate:g}: a stale copy was saved, or nothing is trained"
+        )
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
         chosen = result_of(early, stop.check)
         if not reading.is_newest(chosen):  # what was fetched before the claim counts only if it is still the newest
             chosen = predownload()
-        yield Attempt(held, reading, HeldFolder(output, held, chosen.record.name if chosen else None), chosen)
+        yield Attempt(held, reading, HeldFolder(output, held, chosen.record if chosen else None), chosen)
     except BaseException as error:
         kind = "stopped" if isinstance(error, Stopped) else "failed"
         code = exit_code(error, config.retry_exit_code)

@@ -17,7 +17,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Payload
 from trainer.errors import CheckpointError, Incompatible
 from trainer.ledger import Ledger, Lines
-from trainer.plan import Progress, settings_of
+from trainer.plan import TARGETS, Progress, settings_of
 from trainer.settings import fields_of
 from trainer.state import TrainState, restored
 from trainer.task import Task, in_round
@@ -115,6 +115,13 @@ def run_settings(config: JobConfig, task: Task) -> dict[str, Any]:
 def task_name(config: JobConfig) -> str:
     """What a folder calls its task: a built-in name, or the class, wherever its file lies today."""
     return config.task.rpartition(":")[2]
+
+
+def now_settings(config: JobConfig, task: Task, device: torch.device) -> dict[str, Any]:
+    """What else decided about the steps: a resume never reads it, whoever trains them again does."""
+    values = config.model_dump(mode="json", include={*TARGETS, "weight_decay", "learning_rate_factor"})
+    sets = fields_of(task.settings, "now")
+    return {**values, "set": sets, "device": device.type, "threads": torch.get_num_threads()}
 
 
 def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from cloud.records import FileDigest, Record
 from cloud.threads import in_background
 from entrypoint.report import Report
 from entrypoint.settings import JobConfig
-from trainer.checkpoint import FORMAT, HostCopy, check_finite, write
+from trainer.checkpoint import FORMAT, HostCopy, check_finite, last_learning_rate, trained_digest, write
 from trainer.evaluate import score_of
 
 
@@ -81,6 +81,7 @@ class Saver:
         with self._report.phase("publish"):
             check_finite(payload)
             step = None if metrics is not None else payload["global_step"]
+            previous = self._folder.parent
             record = self._folder.publish(
                 payload["epoch"],
                 step,
@@ -90,8 +91,12 @@ class Saver:
                 ledgers=ledgers,
                 metrics=dict(metrics or {}),
                 settings=payload["settings"],
+                net_sha256=trained_digest(payload),
+                learning_rate=last_learning_rate(payload),
             )
             self.last = record.name
+            if previous is not None and (alarm := record.unchanged_since(previous)):
+                self._report.console.warning(f"{record.name}: {alarm}")
             if metrics is not None and lines:
                 self._folder.write_metrics(lines)
             self._prune()

@@ -18,7 +18,7 @@ from entrypoint.errors import SettingsError, Stopped
 from entrypoint.export import export
 from entrypoint.places import Places, cache_directory, options
 from entrypoint.report import Report
-from entrypoint.resume import adopted, read_ledger, resume, run_settings, task_name
+from entrypoint.resume import adopted, now_settings, read_ledger, resume, run_settings, task_name
 from entrypoint.rounds import Rounds, check_unfinished
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
@@ -114,7 +114,8 @@ class Session:
             self._report.epoch(training.state.progress, epoch_end)
         metrics = None if epoch_end is None else epoch_end.metrics
         round_settings = self._ledger.header(len(self._ledger))["settings"]
-        settings = {"run": run_settings(self._config, self.task), "round": round_settings}
+        now = now_settings(self._config, self.task, self.device)
+        settings = {"run": run_settings(self._config, self.task), "round": round_settings, "now": now}
         self.saver.save({**training.state.state_dict(), "settings": settings}, self._ledger_files, metrics)
 
     def end_round(self, training: Training) -> None:

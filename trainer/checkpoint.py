@@ -4,6 +4,7 @@ The file is one dict with the keys that users of the published pattern know (`ne
 `torch.load(path, weights_only=True)` opens it anywhere. Pickled code is never executed.
 """
 
+import hashlib
 import math
 import pickle
 import struct
@@ -110,6 +111,40 @@ def check_finite(payload: Mapping[str, Any]) -> None:
                 f"step {step}: parameter {name} is not finite; nothing of it was saved; submit again with "
                 "--learning_rate_factor 0.1"
             )
+
+
+def trained_digest(payload: Mapping[str, Any]) -> str:
+    """SHA-256 of what the optimizer trains, by name; of the whole network and `others` where it gives no names."""
+    groups = (payload.get("optimizer") or {}).get("param_groups", ())
+    names = [name for group in groups for name in group.get("param_names", ()) if name in payload["net"]]
+    content: Any = {name: payload["net"][name] for name in names} or [payload["net"], payload.get("others")]
+    digest = hashlib.sha256()
+    _digest(content, digest)
+    return digest.hexdigest()
+
+
+def _digest(value: Any, digest: "hashlib._Hash") -> None:
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            digest.update(f"{name!r}:".encode())
+            _digest(item, digest)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _digest(item, digest)
+    else:
+        digest.update(f"{value!r},".encode())
+
+
+def last_learning_rate(payload: Mapping[str, Any]) -> float | None:
+    """The highest learning rate of the last step; None where it is not known, or the scaler left that step out."""
+    rates = [group.get("lr") for group in (payload.get("optimizer") or {}).get("param_groups", ())]
+    known = [float(rate) for rate in rates if isinstance(rate, (int, float, Tensor)) and math.isfinite(rate)]
+    scaler = payload.get("scaler") or {}
+    left_out = scaler.get("_growth_tracker") == 0
+    return None if left_out else max(known, default=None)
 
 
 def read(path: Path) -> Payload:

@@ -45,10 +45,10 @@ def writes(data: bytes) -> Produce:
 
 
 def test_a_commit_is_an_object_and_a_record_that_agree(store: Store, tmp_path: Path) -> None:
-    folder = HeldFolder(store, claimed(store), parent="ckpt_0-a0")
+    folder = HeldFolder(store, claimed(store))
     first, second = publish(folder, 1), publish(folder, 1, 150)
     assert checkpoints(store) == ["ckpt_1-a1.json", "ckpt_1-a1.pth", "ckpt_1_150-a1.json", "ckpt_1_150-a1.pth"]
-    assert (first.parent, second.parent) == ("ckpt_0-a0", "ckpt_1-a1")
+    assert (first.parent, second.parent) == (None, "ckpt_1-a1")
     assert (first.whole_epoch, second.whole_epoch) == (True, False)
     assert OutputFolder(store).records() == [second, first]
     plain = json.loads(store.read("ckpt_1-a1.json"))
@@ -352,7 +352,7 @@ def test_after_any_history_the_newest_is_whole_and_what_should_be_kept_is(
             store.put(f"ckpt_{epoch}_{step + 5}-a{folder.claim.number}.pth", b"half")
         if then in ("kill", "half"):
             folder.claim.finish(DONE)
-            folder = HeldFolder(store, claimed(store), parent=committed[-1].name)
+            folder = HeldFolder(store, claimed(store), parent=committed[-1])
     folder.prune(keeping)
     got = OutputFolder(store).choose(tmp_path_factory.mktemp("copy"), no_check)
     assert (got and got.record) == (committed[-1] if committed else None)

@@ -35,10 +35,17 @@ def held(store: Store) -> Iterator[Claim]:
     held.stop_beating()
 
 
-def content(step: int) -> dict[str, Any]:
+def content(step: int, weight: float | None = None, optimizer: dict[str, Any] | None = None) -> dict[str, Any]:
     progress = Progress(round=1, epoch=0, global_step=step)
-    net = {"weight": torch.full((3,), float(step))}
-    return {"net": net, "epoch": 0, "global_step": step, "progress": asdict(progress), "settings": {}}
+    net = {"weight": torch.full((3,), float(step) if weight is None else weight), "count": torch.tensor(step)}
+    plain = {"net": net, "epoch": 0, "global_step": step, "progress": asdict(progress), "settings": {}}
+    return plain if optimizer is None else {**plain, "optimizer": optimizer}
+
+
+def sgd(learning_rate: float, *names: str) -> dict[str, Any]:
+    """An optimizer's state_dict; with the names of what it trains, as the job's own has them."""
+    group: dict[str, Any] = {"params": [0], "lr": learning_rate, **({"param_names": list(names)} if names else {})}
+    return {"state": {}, "param_groups": [group]}
 
 
 def saver_on(store: Store, held: Claim, **settings: Any) -> Saver:
@@ -82,3 +89,60 @@ def test_a_save_is_due_by_the_clock_and_a_failure_comes_out(store: Store, held: 
         while True:
             saver_failing.due()
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "names", "weight", "is_stale"),
+    [
+        (0.1, ["weight"], 1.0, True),
+        (0.1, ["weight"], 1.0000001, False),
+        (0.0, ["weight"], 1.0, False),  # nothing is to change at a learning rate of 0
+        (0.1, [], 1.0, False),  # which of the tensors are trained is not told, and one of them changed
+        (float("nan"), ["weight"], 1.0, False),
+    ],
+)
+def test_a_network_that_steps_did_not_change_raises_an_alarm(
+    store: Store,
+    held: Claim,
+    capsys: pytest.CaptureFixture[str],
+    learning_rate: float,
+    names: list[str],
+    weight: float,
+    is_stale: bool,
+) -> None:
+    saver = saver_on(store, held)
+    saver.save(content(5, 1.0, sgd(learning_rate, *names)), (), None)
+    saver.save(content(7, weight, sgd(learning_rate, *names)), (), None)
+    saver.wait()
+    alarm = (
+        "perdure: warning: ckpt_0_7-a1: the network is that of ckpt_0_5-a1, to the bit, although 2 steps were taken at "
+        "learning rate 0.1: a stale copy was saved, or nothing is trained\n"
+    )
+    assert capsys.readouterr().err == (alarm if is_stale else "")
+    later, earlier = OutputFolder(store).records()
+    assert bool(later.unchanged_since(earlier)) is is_stale
+    assert not earlier.unchanged_since(later)
+
+
+def test_the_first_save_of_an_attempt_is_compared_with_what_was_restored(
+    store: Store, held: Claim, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver_on(store, held).save(content(5, 1.0, sgd(0.1, "weight")), (), None)
+    while not names(store):
+        time.sleep(0.01)
+    folder = HeldFolder(store, held, OutputFolder(store).records()[0])
+    saver = Saver(JobConfig(), folder, Report(Console(), time.monotonic()), "")
+    saver.save(content(9, 1.0, sgd(0.1, "weight")), (), None)
+    saver.wait()
+    assert "ckpt_0_9-a1: the network is that of ckpt_0_5-a1" in capsys.readouterr().err
+
+
+def test_a_step_that_the_scaler_left_out_changes_nothing(
+    store: Store, held: Claim, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = saver_on(store, held)
+    for step in (5, 6):
+        scaler = {"scale": 65536.0, "_growth_tracker": 0}
+        saver.save({**content(step, 1.0, sgd(0.1, "weight")), "scaler": scaler}, (), None)
+    saver.wait()
+    assert capsys.readouterr().err == ""
