@@ -86,8 +86,8 @@ def _events(text: str) -> Iterator[Any]:
     try:
         yield from yaml.parse(text.translate(_BREAKS) if standing_in else text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
-        index = min(mark.index, len(text)) if mark else 0
+        marks: list[Any] = [mark for mark in (error.problem_mark, error.context_mark) if mark]
+        index = min(marks[0].index, len(text)) if marks else 0
         tab = "a tab; " if text[index : index + 1] == "\t" else ""
         raise Fault(f"is no valid YAML: {tab}{error.problem or error.context}", index) from error
     except yaml.YAMLError as error:
