@@ -62,22 +62,18 @@ def compose(text: str) -> Node | None:
     if bad := _FORBIDDEN.search(text):
         raise Fault(f"the character U+{ord(bad[0]):04X} may not be in a YAML file", bad.start())
     roots: list[Node] = []
-    open_: list[tuple[yaml.Event, list[Node]]] = []
+    begun: list[tuple[Any, list[Node]]] = []
     for event in _events(text):
-        siblings = open_[-1][1] if open_ else roots
         if isinstance(event, yaml.CollectionStartEvent):
-            open_.append((event, []))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            begin, children = open_.pop()
-            (open_[-1][1] if open_ else roots).append(_collection(begin, children))
-        elif isinstance(event, yaml.ScalarEvent):
-            siblings.append(_scalar(event))
-        elif isinstance(event, yaml.AliasEvent):
-            siblings.append(Refused(event.start_mark.index, "an alias (*name)"))
-        if len(open_) > MAX_DEPTH:
-            raise Fault("is nested too deeply", event.start_mark.index)
-        if len(roots) > 1:
-            raise Fault("a second document begins; keep one in a file", roots[1].start)
+            begun.append((event, []))
+            if len(begun) > MAX_DEPTH:
+                raise Fault("is nested too deeply", _start(event))
+            continue
+        node = _collection(*begun.pop()) if isinstance(event, yaml.CollectionEndEvent) else _leaf(event)
+        if node:
+            (begun[-1][1] if begun else roots).append(node)
+    if len(roots) > 1:
+        raise Fault("a second document begins; keep one in a file", roots[1].start)
     return roots[0] if roots else None
 
 
@@ -94,8 +90,12 @@ def _events(text: str) -> Iterator[Any]:
         raise Fault(f"is no valid YAML: {error}") from error
 
 
+def _start(event: Any) -> int:
+    return int(event.start_mark.index)
+
+
 def _collection(begin: Any, children: list[Node]) -> Node:
-    start = begin.start_mark.index
+    start = _start(begin)
     if begin.tag not in (None, "!"):
         return Refused(start, f"a tag ({begin.tag})")
     if isinstance(begin, yaml.SequenceStartEvent):
@@ -103,13 +103,16 @@ def _collection(begin: Any, children: list[Node]) -> Node:
     return Pairs(start, list(zip(children[::2], children[1::2], strict=True)))
 
 
-def _scalar(event: Any) -> Node:
+def _leaf(event: Any) -> Node | None:
+    """A node without children; None for the begin or end of a document."""
+    if isinstance(event, yaml.AliasEvent):
+        return Refused(_start(event), f"an alias (*{event.anchor})")
+    if not isinstance(event, yaml.ScalarEvent):
+        return None
     if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-        return Refused(event.start_mark.index, f"a tag ({event.tag})")
-    value = event.value
-    if not value.isascii():
-        value = value.translate(_UNBROKEN)
-    return Scalar(event.start_mark.index, value, event.style or "")
+        return Refused(_start(event), f"a tag ({event.tag})")
+    value = event.value if event.value.isascii() else event.value.translate(_UNBROKEN)
+    return Scalar(_start(event), value, event.style or "")
 
 
 def index_in(text: str, scalar: Scalar, offset: int) -> int:
