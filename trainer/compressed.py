@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import smart_open
-
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -31,8 +29,17 @@ def open_shard(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[BinaryIO]:
     Reading raises ValueError where the compressed bytes are damaged or cut short, or where there are more than
     `max_bytes`: a few kilobytes can decompress to petabytes.
     """
-    with smart_open.open(path.absolute(), "rb") as content:  # absolute, so that no name can look like a URL
+    with _open(path) as content:
         yield io.BufferedReader(_Bounded(content, max_bytes), BUFFER_BYTES)
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.suffix not in SUFFIXES:
+        return path.open("rb")
+    import smart_open  # it imports the clients of all clouds: plain shards need not wait for them
+
+    opened: BinaryIO = smart_open.open(path.absolute(), "rb")  # absolute, so that no name can look like a URL
+    return opened
 
 
 class _Bounded(io.RawIOBase):
