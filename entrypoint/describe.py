@@ -28,7 +28,7 @@ def kind(name: str) -> str:
     if get_origin(found) is Literal:
         return "|".join(get_args(found))
     if found is str:
-        return "URL" if "url" in name or name == "rounds_from" else "TEXT"
+        return "URL" if "url" in name or name.endswith("_from") else "TEXT"
     return _KINDS.get(get_origin(found) or found, "PATH")
 
 

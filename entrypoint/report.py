@@ -74,15 +74,15 @@ class Report:
         self._facts["attempt"] = attempt
         self.console.headline("attempt", f"{attempt} of {url}   task {task}", attempt=attempt, url=url, task=task)
 
-    def resumed(self, name: str | None, rejected: Sequence[Rejected]) -> None:
-        """Which checkpoint is continued, and why others are not."""
+    def resumed(self, name: str | None, rejected: Sequence[Rejected], origin: str = "") -> None:
+        """Which checkpoint is continued, and why others are not; `origin`: the one of another run to begin with."""
         self._facts["resumed_from"] = name
         self.refused(rejected)
         for names, reason in _by_reason(rejected):
             self.console.warning(f"passed over {_shown(names)}: {reason}")
         refused = ", ".join(one.name for one in rejected[:3]) + (", ..." if len(rejected) > 3 else "")
         done = self.progress
-        place = name or "none: a new run"
+        place = name or ("none: a new run" + (f" that begins with {origin}" if origin else ""))
         if name and done:
             place = f"{name} (epoch {done.epoch}, step {done.global_step})  verified"
         self.console.line("checkpoint", f"{place}        refused: {refused or 'none'}", name=name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from entrypoint.attempt import Attempt
 from entrypoint.census import Census
 from entrypoint.errors import SettingsError, Stopped
 from entrypoint.export import export
+from entrypoint.initial import Initial, initial
 from entrypoint.places import Places, cache_directory, options
 from entrypoint.report import Report
 from entrypoint.resume import adopted, now_settings, read_ledger, resume, run_settings, task_name
@@ -61,6 +63,7 @@ class Session:
         self._ledger_files: tuple[FileDigest, ...] = ()
         self._state: TrainState | None = None
         self._adopted: Payload | None = None
+        self._initial: Initial | None = None
         self._evaluation: Evaluation | None = None
         self._training: Training | None = None
 
@@ -71,7 +74,9 @@ class Session:
         self._ledger, self._ledger_files, self._adopted = found.ledger, found.ledger_files, found.adopted
         if found.state is not None:
             self._set_state(found.state)
-        self._report.resumed(found.name, found.rejected)
+        elif found.adopted is None:
+            self._initial = initial(self._config, self.task, self.device, scratch, self._stop.check)
+        self._report.resumed(found.name, found.rejected, self._initial.origin if self._initial else "")
         if self._config.rounds_from:
             self._rounds.other = _rounds_of(self._config)
 
@@ -88,6 +93,7 @@ class Session:
                 self._report.same(changes.num_same, self._rounds.num_waiting(changes))
                 return None
             self._report.data(round, changes.num_same)
+            round = replace(round, starts_from=self._initial.origin if self._initial else "")
             self._begin(round)
         return self._train(round)
 
@@ -176,27 +182,24 @@ class Session:
         ledger = self._ledger.with_round(round.to_lines)
         Evaluation(ledger, self._opened, self._config).check_labels()
         self.task.settings = self._todays_sets
-        known = self._state.vocabulary if self._state else Vocabulary()
+        before = self._initial.state if self._initial else self._state
+        known = before.vocabulary if before else Vocabulary()
         vocabulary = self.task.grow(known, round.labels, self._new_examples(round))
-        self._set_state(self._grown(round, vocabulary))
-        self._ledger, self._ledger_files = (
-            ledger,
-            (
-                *self._ledger_files,
-                self._folder.write_ledger(round.number, round.to_lines()),
-            ),
-        )
+        self._set_state(self._grown(before, round, vocabulary))
+        self._initial = None
+        file = self._folder.write_ledger(round.number, round.to_lines())
+        self._ledger, self._ledger_files = ledger, (*self._ledger_files, file)
 
-    def _grown(self, round: Round, vocabulary: Vocabulary) -> TrainState:
-        """The state at the beginning of a round."""
+    def _grown(self, before: TrainState | None, round: Round, vocabulary: Vocabulary) -> TrainState:
+        """The state at the beginning of a round, from the one before it."""
         if self._adopted is not None:
             payload, self._adopted = self._adopted, None
             num_examples = target(round, self._config, Progress()).epoch_examples
             return adopted(payload, self.task, self._config, self.device, vocabulary, num_examples)
-        if self._state is None:
+        if before is None:
             state = new_state(self.task, vocabulary, self._config, self.device)
         else:
-            state = grown(self._state, self.task, vocabulary, self._config)
+            state = grown(before, self.task, vocabulary, self._config)
         state.progress = state.progress.in_round(round.number)
         return state
 

@@ -61,6 +61,14 @@ class JobConfig(TrainSettings):
         group="rounds",
     )
 
+    init_from: str | None = setting(
+        None,
+        "output folder of another run, whose newest checkpoint a new folder begins with; "
+        "later submissions continue the folder's own",
+        when="now",
+        group="rounds",
+    )
+
     on_changed_shard: Literal["diff", "fail", "ignore"] | None = setting(
         None, "a shard with new content: train its new examples, stop, or go on as if it were the old one; "
         "default: what the task can do (diff where its examples have keys, else fail)",

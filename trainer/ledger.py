@@ -109,7 +109,10 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round, fixed when it starts. `settings` are those of class "round"; `labels` the names it brought."""
+    """One round, fixed when it starts. `settings` are those of class "round"; `labels` the names it brought.
+
+    `starts_from` names what round 1 started from when that was the checkpoint of another run.
+    """
 
     number: int
     settings: Mapping[str, Any]
@@ -118,6 +121,7 @@ class Round:
     removed: tuple[str, ...] = ()
     shards: tuple[Shard, ...] = ()
     replay: tuple[Replay, ...] = ()
+    starts_from: str = ""
 
     @property
     def num_new(self) -> int:
@@ -141,6 +145,7 @@ class Round:
             "removed": list(self.removed),
             "num_new": self.num_new,
             "num_old": self.num_old,
+            **({"starts_from": self.starts_from} if self.starts_from else {}),
         }
         yield from (shard.to_line() for shard in sorted(self.shards, key=lambda shard: shard.sort_key))
         yield from (replay.to_line() for replay in sorted(self.replay, key=lambda replay: replay.shard.sort_key))
@@ -175,6 +180,7 @@ class Ledger:
             window_bytes=header["window_bytes"],
             labels=tuple(header["labels"]),
             removed=tuple(header["removed"]),
+            starts_from=header.get("starts_from", ""),
             shards=tuple(self._shards(number)),
             replay=tuple(Replay.from_line(line) for line in self.files[number - 1]() if line["kind"] == "replay"),
         )

@@ -86,13 +86,13 @@ def target(round: Round, settings: TrainSettings, done: Progress) -> Target:
     pass_examples = round.num_new + round.num_old
     epoch_examples = int(round.settings.get("examples_per_epoch", 0)) or pass_examples
     started = math.ceil(done.example / epoch_examples) if done.round == round.number and epoch_examples else 0
-    num_epochs = max(started, epochs_of(round.number, settings))
+    num_epochs = max(started, epochs_of(settings, anew=round.number == 1 and not round.starts_from))
     return Target(num_epochs=num_epochs, epoch_examples=epoch_examples, pass_examples=pass_examples)
 
 
-def epochs_of(number: int, settings: TrainSettings) -> int:
-    """Epochs that the settings ask of round `number`."""
-    if number == 1:
+def epochs_of(settings: TrainSettings, *, anew: bool) -> int:
+    """Epochs that the settings ask of a round that trains a new network, or goes on with a trained one."""
+    if anew:
         return settings.epochs
     return settings.finetune_epochs or math.ceil(settings.epochs * settings.epoch_fraction)
 

@@ -132,8 +132,8 @@ def test_a_changed_number_of_epochs_never_undoes_what_is_done(before, after, exa
     [({"epochs": 10}, 2), ({"epochs": 11}, 3), ({"epochs": 3, "finetune_epochs": 7}, 7), ({"epoch_fraction": 1}, 10)],
 )
 def test_a_later_round_lasts_a_fraction(settings, epochs):
-    assert epochs_of(2, TrainSettings(**settings)) == epochs
-    assert epochs_of(1, TrainSettings(**settings)) == settings.get("epochs", 10)
+    assert epochs_of(TrainSettings(**settings), anew=False) == epochs
+    assert epochs_of(TrainSettings(**settings), anew=True) == settings.get("epochs", 10)
 
 
 def test_settings_of_a_round_stay_as_they_were_but_for_its_length_and_those_of_now():
