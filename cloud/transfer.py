@@ -99,6 +99,20 @@ def fetch(
         _digest_parts(part, size, digester, check)
 
 
+def digest_object(
+    store: Store, key: str, *, size: int, digester: Digester, check: Callable[[], None] = no_check
+) -> None:
+    """Digest an object of `size` bytes as it arrives, without keeping it. Raises, and calls `check`, as `fetch`."""
+
+    def part(start: int, end: int) -> bytes:
+        data = store.read(key, start, end + 1 if end == size else end)
+        if len(data) != end - start:
+            raise Damaged(f"{key} in {store.url}: not the {size} bytes it was listed or recorded with")
+        return data
+
+    _digest_parts(part, size, digester, check)
+
+
 def digest_file(path: Path, *, size: int, digester: Digester, check: Callable[[], None] = no_check) -> None:
     """Digest a local file of `size` bytes; Damaged when it has another size. `check` as in `fetch`."""
 

@@ -9,7 +9,7 @@ from cloud.names import CheckpointName
 from cloud.records import FileDigest, Record
 from cloud.sealed import load
 from cloud.store import Store
-from cloud.transfer import Digester, digest_file, fetch
+from cloud.transfer import Digester, digest_file, digest_object, fetch
 
 MAX_LEDGER_BYTES = 2**30
 
@@ -23,7 +23,7 @@ def file_digest(key: str, digester: Digester) -> FileDigest:
 
 def load_record(store: Store, name: CheckpointName) -> Record:
     """The record of a checkpoint; Damaged when it still cannot be read the second time, or is another one's."""
-    record = _twice(lambda: load(store, name.record_key, Record))
+    record = twice(lambda: load(store, name.record_key, Record))
     if record.place != name:
         raise Damaged(f"{name.record_key}: the record of {record.name}")
     return record
@@ -33,13 +33,13 @@ def read_verified(store: Store, file: FileDigest) -> bytes:
     """All bytes of a small file; Damaged when they are still wrong after a second reading."""
     if file.size > MAX_LEDGER_BYTES:
         raise Damaged(f"{file.key}: {file.size:,} bytes are more than any ledger has")
-    return _twice(lambda: _read(store, file))
+    return twice(lambda: _read(store, file))
 
 
 def fetch_verified(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
     """Copy a file to `path`, which is only left there when every byte is right. Damaged after a second try."""
     try:
-        _twice(lambda: _fetch(store, file, path, check))
+        twice(lambda: _fetch(store, file, path, check))
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -47,7 +47,18 @@ def fetch_verified(store: Store, file: FileDigest, path: Path, check: Callable[[
 
 def verify_in_place(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
     """Digest a file of a local store where it is; Damaged when it is still wrong after a second reading."""
-    _twice(lambda: _digest(store, file, path, check))
+    twice(lambda: _digest(store, file, path, check))
+
+
+def verify(store: Store, file: FileDigest, check: Callable[[], None]) -> None:
+    """Digest a file wherever it is, in place or as it arrives; Damaged when it is still wrong the second time."""
+    if (size := store.stat(file.key).size) != file.size:
+        raise Damaged(f"{file.key}: {size_difference(size, file.size)}")
+    path = store.local_path(file.key)
+    if path is not None:
+        verify_in_place(store, file, path, check)
+    else:
+        twice(lambda: _digest_far(store, file, check))
 
 
 def size_difference(size: int, expected: int) -> str:
@@ -57,7 +68,8 @@ def size_difference(size: int, expected: int) -> str:
     return f"{size:,} bytes, the record says {expected:,}: {'truncated' if size < expected else 'damaged'}"
 
 
-def _twice(read: Callable[[], Result]) -> Result:
+def twice(read: Callable[[], Result]) -> Result:
+    """What `read` returns; Damaged only when it comes twice."""
     # The way here can damage bytes too; only what stays wrong is wrong over there.
     try:
         return read()
@@ -88,6 +100,12 @@ def _digest(store: Store, file: FileDigest, path: Path, check: Callable[[], None
         # A file pruned under our hands is FileNotFoundError here, which says more than an unreadable one.
         store.stat(file.key)
         raise
+    _compare(file, digester)
+
+
+def _digest_far(store: Store, file: FileDigest, check: Callable[[], None]) -> None:
+    digester = Digester(chunked=True)
+    digest_object(store, file.key, size=file.size, digester=digester, check=check)
     _compare(file, digester)
 
 

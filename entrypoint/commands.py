@@ -37,8 +37,20 @@ def _index(config: JobConfig, stop: Stop, console: Console) -> int:
     return run(config, stop, console)
 
 
+def _verify(config: JobConfig, stop: Stop, console: Console) -> int:
+    from entrypoint.verify import run
+
+    stop.check()
+    return run(config, stop, console)
+
+
 _INDEX_READS = """data_url endpoint_url region task set on_bad_example max_bad_examples max_shard_bytes cache_dir
 cache_bytes max_run_seconds retry_exit_code log_format debug"""
+
+_VERIFY_READS = """train_url data_url eval_url endpoint_url region task deep retrain device threads deterministic
+memory_bytes cache_dir cache_bytes max_run_seconds retry_exit_code log_format debug"""
+
+_VERIFY_ONLY = frozenset({"deep", "retrain"})
 
 DEFAULT = "train"
 
@@ -46,7 +58,7 @@ COMMANDS: Mapping[str, Command] = {
     DEFAULT: Command(
         help="train, or continue what an earlier submission began",
         required=("train_url", "data_url", "task"),
-        reads=frozenset(FIELDS),
+        reads=frozenset(FIELDS) - _VERIFY_ONLY,
         run=_train,
     ),
     "index": Command(
@@ -54,5 +66,11 @@ COMMANDS: Mapping[str, Command] = {
         required=("data_url", "task"),
         reads=frozenset(_INDEX_READS.split()),
         run=_index,
+    ),
+    "verify": Command(
+        help="check an output folder byte for byte, and say what is wrong; writes nothing",
+        required=("train_url",),
+        reads=frozenset(_VERIFY_READS.split()),
+        run=_verify,
     ),
 }

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO
 
@@ -52,6 +52,12 @@ class Console:
     def headline(self, event: str, message: str, /, **fields: Any) -> None:
         """As `line`, but the word begins a sentence instead of a column."""
         self._say(self._out, event, f"{event} {message}", message, fields)
+
+    def table(self, event: str, message: str, lines: Sequence[str], /, **fields: Any) -> None:
+        """As `line`, with more lines below the message; in JSON one object, of the message and the fields."""
+        self.line(event, message, **fields)
+        for line in () if self._json else lines:
+            self._write(self._out, f"{'':<12}{one_line(line)}\n")
 
     def warning(self, text: str, /, **fields: Any) -> None:
         """Something that the job can live with."""

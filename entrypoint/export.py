@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+from typing import Any
 
 import safetensors.torch
-from pydantic_core import from_json
 
+from cloud.errors import Damaged
 from cloud.held import HeldFolder
 from cloud.store import Store
+from cloud.transfer import no_check
+from cloud.views import MODEL_CONFIG, config_digest, whole_model
 from trainer.state import TrainState
 from trainer.task import Task
 
 WEIGHTS = "model/model.safetensors"
-CONFIG = "model/config.json"
-MAX_CONFIG_BYTES = 16 * 2**20
+CONFIG = MODEL_CONFIG
 
 
 def export(folder: HeldFolder, output: Store, name: str, task: Task, state: TrainState) -> None:
@@ -21,11 +23,11 @@ def export(folder: HeldFolder, output: Store, name: str, task: Task, state: Trai
 
     An attempt that was killed between its last checkpoint and here leaves it to the next one.
     """
-    if _exported_step(output) == state.progress.global_step:
+    if _is_exported(output, state.progress.global_step):
         return
     net = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.net.state_dict().items()}
     weights = safetensors.torch.save(net)
-    config = {
+    config: dict[str, Any] = {
         "format": 1,
         "task": name,
         "set": task.settings.model_dump(mode="json"),
@@ -38,15 +40,14 @@ def export(folder: HeldFolder, output: Store, name: str, task: Task, state: Trai
             "sha256": hashlib.sha256(weights).hexdigest(),
         },
     }
+    config["digest"] = config_digest(config)
     folder.write_view(WEIGHTS, weights)
     folder.write_view(CONFIG, json.dumps(config, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def _exported_step(output: Store) -> int | None:
-    """The global step of the model that is there; None when there is none that says so."""
+def _is_exported(output: Store, global_step: int) -> bool:
+    """Whether the model of that step is there, byte for byte: what is damaged is written anew."""
     try:
-        config = from_json(output.read(CONFIG, 0, MAX_CONFIG_BYTES))
-    except (FileNotFoundError, ValueError):
-        return None
-    step = config.get("global_step") if isinstance(config, dict) else None
-    return step if isinstance(step, int) else None
+        return bool(whole_model(output, no_check).get("global_step") == global_step)
+    except (FileNotFoundError, Damaged):
+        return False

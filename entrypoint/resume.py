@@ -121,7 +121,8 @@ def now_settings(config: JobConfig, task: Task, device: torch.device) -> dict[st
     """What else decided about the steps: a resume never reads it, whoever trains them again does."""
     values = config.model_dump(mode="json", include={*TARGETS, "weight_decay", "learning_rate_factor"})
     sets = fields_of(task.settings, "now")
-    return {**values, "set": sets, "device": device.type, "threads": torch.get_num_threads()}
+    machine = {"device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    return {**values, "set": sets, **machine}
 
 
 def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ GROUPS: Mapping[str, str] = {
     "checkpoints": "saving and keeping",
     "machine": "devices and local disk",
     "process": "the process and its output",
+    "verify": "what perdure verify does",
 }
 """The groups of `--help`, in its order, with their titles."""
 
@@ -134,6 +135,14 @@ class JobConfig(TrainSettings):
         "text", "lines for people or for programs", when="now", group="process"
     )
     debug: bool = setting(False, "show the traceback of every error", when="now", group="process")
+
+    deep: bool = setting(
+        False, "verify: load each checkpoint too, and compare it with its record", when="now", group="verify"
+    )
+    retrain: bool = setting(
+        False, "verify: train again from the checkpoint before the newest to the newest, and compare every number",
+        when="now", group="verify",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _agree(self) -> "JobConfig":

@@ -104,13 +104,20 @@ def write(payload: Mapping[str, Any], file: IO[bytes]) -> None:
 
 def check_finite(payload: Mapping[str, Any]) -> None:
     """NonFinite, naming the first parameter or buffer with a NaN or an infinity."""
-    for name, tensor in payload["net"].items():
+    if name := not_finite(payload["net"]):
+        step = payload["global_step"]
+        raise NonFinite(
+            f"step {step}: parameter {name} is not finite; nothing of it was saved; submit again with "
+            "--learning_rate_factor 0.1"
+        )
+
+
+def not_finite(net: Mapping[str, Tensor]) -> str | None:
+    """The name of the first parameter or buffer with a NaN or an infinity."""
+    for name, tensor in net.items():
         if tensor.is_floating_point() and not math.isfinite(tensor.abs().max().item() if tensor.numel() else 0.0):
-            step = payload["global_step"]
-            raise NonFinite(
-                f"step {step}: parameter {name} is not finite; nothing of it was saved; submit again with "
-                "--learning_rate_factor 0.1"
-            )
+            return name
+    return None
 
 
 def trained_digest(payload: Mapping[str, Any]) -> str:
@@ -126,7 +133,7 @@ def trained_digest(payload: Mapping[str, Any]) -> str:
 def _digest(value: Any, digest: "hashlib._Hash") -> None:
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes(value).numpy().data)
     elif isinstance(value, Mapping):
         for name, item in value.items():
             digest.update(f"{name!r}:".encode())
@@ -136,6 +143,36 @@ def _digest(value: Any, digest: "hashlib._Hash") -> None:
             _digest(item, digest)
     else:
         digest.update(f"{value!r},".encode())
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def first_difference(expected: Any, found: Any, where: str) -> str:
+    """Where two nests of tensors and plain values differ first, bit for bit, in words; "" where they do not."""
+    if isinstance(expected, Tensor) and isinstance(found, Tensor):
+        return _tensor_difference(expected, found, where)
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        names = list(dict.fromkeys((*expected, *found)))
+        pairs = ((name, expected.get(name), found.get(name)) for name in names)
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = ((place, *pair) for place, pair in enumerate(zip(expected, found, strict=True)))
+    else:
+        return "" if expected == found else f"{where}: {found!r}, expected {expected!r}"
+    differences = (first_difference(one, other, f"{where}.{name}") for name, one, other in pairs)
+    return next(filter(None, differences), "")
+
+
+def _tensor_difference(expected: Tensor, found: Tensor, where: str) -> str:
+    if (expected.dtype, expected.shape) != (found.dtype, found.shape):
+        kinds = [f"{tensor.dtype} of shape {tuple(tensor.shape)}" for tensor in (found, expected)]
+        return f"{where}: {kinds[0]}, expected {kinds[1]}"
+    if torch.equal(_bytes(expected), _bytes(found)):
+        return ""
+    apart = (expected.double() - found.double()).abs()
+    num, most = int((apart != 0).sum()), float(apart.max())
+    return f"{where} differs in {num} of {apart.numel()} numbers, by {most:.3g} at most"
 
 
 def last_learning_rate(payload: Mapping[str, Any]) -> float | None:

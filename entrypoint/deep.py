@@ -1,0 +1,51 @@
+"""`perdure verify --deep`: a checkpoint is loaded as a submission would load it, and compared with its record."""
+
+from pathlib import Path
+
+from cloud.errors import Damaged
+from cloud.records import Record
+from cloud.store import Store
+from cloud.verifying import fetch_verified
+from entrypoint.stop import Stop
+from trainer import checkpoint
+from trainer.checkpoint import Payload
+from trainer.errors import CheckpointError
+
+
+def load(store: Store, record: Record, scratch: Path, stop: Stop) -> Payload:
+    """The content of a checkpoint whose bytes are right; in `scratch` nothing is left of it."""
+    path = store.local_path(record.object.key)
+    copy = scratch / record.object.key
+    if path is None:
+        fetch_verified(store, record.object, copy, stop.check)
+    try:
+        return checkpoint.read(path or copy)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def check(store: Store, record: Record, scratch: Path, stop: Stop) -> None:
+    """Damaged when a checkpoint cannot be loaded, holds what is not finite, or something else than its record says."""
+    try:
+        problem = _problem(load(store, record, scratch, stop), record)
+    except CheckpointError as error:
+        problem = str(error)
+    if problem:
+        raise Damaged(problem)
+
+
+def _problem(payload: Payload, record: Record) -> str:
+    """What is wrong with the content of a whole file, or ""."""
+    if name := checkpoint.not_finite(payload.net):
+        return f"parameter {name} is not finite"
+    progress = payload.progress
+    for name, found, expected in (
+        ("epoch", progress.epoch, record.epoch),
+        ("global_step", progress.global_step, record.global_step),
+        ("round", progress.round, record.round),
+        ("settings", payload.settings, record.settings),
+        ("net_sha256", checkpoint.trained_digest(vars(payload)), record.net_sha256),
+    ):
+        if found != expected and expected is not None:
+            return f"{name}: found {found}, its record says {expected}"
+    return ""
