@@ -13,14 +13,14 @@ from trainer.tasks.nlu.messages import Entity
 from trainer.tasks.nlu.objects import ENTITY_FIELDS, Misfit, decode, entity_at, fields_of, placed
 from trainer.tasks.nlu.places import Fault, moved
 
-_ESCAPE = re.compile(r"\\([\[\](){}])")
+_BRACKETS = r"[\[\](){}]"
+_ESCAPE = re.compile(rf"\\({_BRACKETS})")
 _PIECE = re.compile(
-    r"\\[\[\](){}]"  # a bracket that stands for itself
-    r"|\[((?:[^\[\]\\]|\\.)*)\](?=[(\[{])"  # what an annotation is about
-    r"|\](?=[(\[{])",  # the end of one that has no beginning
-    re.DOTALL,
+    rf"\\{_BRACKETS}"  # a bracket that stands for itself
+    rf"|\[((?:[^\[\]\\]|\\{_BRACKETS}|\\(?!{_BRACKETS}))*)\](?=[(\[{{])"  # what an annotation is about
+    r"|\](?=[(\[{])"  # the end of one that has no beginning
 )
-_ROUND = re.compile(r"\(((?:[^()\\]|\\.)*)\)", re.DOTALL)
+_ROUND = re.compile(rf"\(((?:[^()\\]|\\{_BRACKETS}|\\(?!{_BRACKETS}))*)\)")
 _ESCAPING = "put a backslash before a bracket that stands for itself"
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from trainer.tasks.nlu.places import Fault
 
@@ -26,8 +26,9 @@ def check_encoding(text: str) -> None:
     """Half of a surrogate pair is no character; a byte that was no UTF-8 has become one (PEP 383)."""
     if found := _SURROGATE.search(text):
         code = ord(found[0])
-        wrong = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"half a character, U+{code:X},"
-        raise Fault(f"{wrong} is not UTF-8; save the file as UTF-8", found.start())
+        if 0xDC80 <= code <= 0xDCFF:
+            raise Fault(f"byte 0x{code - 0xDC00:02X} is not UTF-8; save the file as UTF-8", found.start())
+        raise Fault(f"U+{code:X} is half of a character", found.start())
 
 
 def checked_name(name: str, what: str) -> str:
@@ -51,9 +52,8 @@ def split_intent(name: str) -> tuple[str, str | None]:
     return (sys.intern(parts[0]), name) if len(parts) == 2 else (name, None)
 
 
-def unknown(name: str, known: Iterable[str], what: str) -> str:
+def unknown(kind: str, name: str, known: Sequence[str], place: str = "") -> str:
     """The words for a name that is none of the known ones."""
-    known = list(known)
     close = difflib.get_close_matches(name[:MAX_NAME_CHARS], known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"expected {', '.join(known)}"
-    return f"unknown {what} {name[:40]!r}; {hint}"
+    return f"unknown {kind} {name[:40]!r}{place}; {hint}"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from trainer.tasks.nlu.checks import check_encoding
 from trainer.tasks.nlu.places import Fault
 
 MAX_DEPTH = 100
@@ -59,6 +60,7 @@ Node = Scalar | Items | Pairs | Refused
 
 def compose(text: str) -> Node | None:
     """The one document of a YAML text, None where there is none; Fault where it is no YAML."""
+    check_encoding(text)
     if bad := _FORBIDDEN.search(text):
         raise Fault(f"the character U+{ord(bad[0]):04X} may not be in a YAML file", bad.start())
     roots: list[Node] = []

@@ -24,7 +24,7 @@ def fields_of(node: Node, known: Sequence[str], what: str) -> dict[str, Node]:
     for key, value in node.pairs:
         name = text_of(key, what).value
         if name not in known:
-            raise Fault(unknown(name, known, f"name in {what}"), key.start)
+            raise Fault(unknown("name", name, known, f" in {what}"), key.start)
         if name in fields:
             raise Fault(f"{name!r} is there twice", key.start)
         fields[name] = value

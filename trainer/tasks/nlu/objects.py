@@ -53,7 +53,7 @@ def decode(text: str, start: int = 0) -> tuple[Any, int]:
         raise Fault("is no JSON: nested too deeply", start) from None
     except ValueError as error:
         places = (match.start(1) for match in _CONSTANT.finditer(text, start) if match[1])
-        raise Fault(f"is no JSON: {error}", next(places, start)) from error
+        raise Fault(f"is no JSON: {str(error).partition(':')[0]}", next(places, start)) from error
 
 
 def _no_constant(name: str) -> None:
@@ -87,7 +87,7 @@ def fields_of(value: Any, known: Sequence[str], path: Path, what: str) -> Mappin
         raise Misfit(f"{value.name!r} is there twice", path, value.name)
     for name in value:
         if name not in known:
-            raise Misfit(unknown(name, known, f"name in {what}"), path, name)
+            raise Misfit(unknown("name", name, known, f" in {what}"), path, name)
     return value
 
 

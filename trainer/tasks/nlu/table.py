@@ -50,7 +50,7 @@ def _columns(header: Record) -> tuple[int, int]:
     names = [name.strip() for name in fields]
     for i, name in enumerate(names):
         if name not in COLUMNS:
-            raise Fault(unknown(name, COLUMNS, "column"), _field_index(written, i))
+            raise Fault(unknown("column", name, COLUMNS), _field_index(written, i))
     if sorted(names) != sorted(COLUMNS):
         raise Fault(f"expected the columns {','.join(COLUMNS)} in the first line, found {','.join(names) or 'none'}")
     return names.index("text"), names.index("category")
@@ -60,7 +60,9 @@ def _message(written: str, fields: Sequence[str], columns: tuple[int, int], max_
     check_encoding(written)
     if len(fields) != len(COLUMNS):
         hint = "; put a text with a comma in quotes" if len(fields) > len(COLUMNS) else ""
-        raise Fault(f"{len(fields)} fields, expected {len(COLUMNS)}{hint}", _field_index(written, len(COLUMNS)))
+        raise Fault(
+            f"fields in the record: {len(fields)}, expected {len(COLUMNS)}{hint}", _field_index(written, len(COLUMNS))
+        )
     text, category = columns
     with moved(lambda _: _field_index(written, text)):
         message = checked_text(fields[text], max_text_chars)
