@@ -47,7 +47,7 @@ class Invocation:
 
     def table(self) -> str:
         """Every setting with its value and where that came from, for `--show_settings`."""
-        return table(self.given, self.command.required)
+        return table(self.given, self.command.required, _preferred(self.given))
 
 
 def read(
@@ -68,6 +68,16 @@ def read(
         warnings=(*found.warnings, *_sync_warnings(found.given, platform)),
         shows_settings="show_settings" in arguments.switches,
     )
+
+
+def _preferred(given: Mapping[str, Given]) -> Mapping[str, Given]:
+    """The defaults of the task itself, which only its module knows."""
+    if "task" not in given:
+        return {}
+    from trainer.task import find_task
+
+    task = str(given["task"].value)
+    return {name: Given(value, f"default of task {task}") for name, value in find_task(task).defaults.items()}
 
 
 def _answer(arguments: Arguments) -> str | None:

@@ -66,11 +66,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def table(given: Mapping[str, Given], required: Collection[str]) -> str:
-    """A line per setting: name, value, class, and where the value came from."""
+def table(given: Mapping[str, Given], required: Collection[str], preferred: Mapping[str, Given]) -> str:
+    """A line per setting: name, value, class, and where the value came from; `preferred` go before the defaults."""
     rows = [("setting", "value", "class", "from")]
     for name, field in FIELDS.items():
-        value = given.get(name) or Given(default_of(field), "required, not given" if name in required else "default")
+        value = (
+            given.get(name)
+            or preferred.get(name)
+            or Given(default_of(field), "required, not given" if name in required else "default")
+        )
         rows.append((name, shown(value.value), class_of(field), value.source))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(

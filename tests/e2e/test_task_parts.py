@@ -70,6 +70,13 @@ def test_a_tasks_defaults_hold_where_nothing_was_given(bench):
     assert bench.submit("--epochs", "3", "--old_data", "none").trained == dict.fromkeys(SECOND, 1)
 
 
+def test_show_settings_tells_the_tasks_defaults(bench):
+    bench.inside.arguments = (*WORDED, "--learning_rate", "0.5", "--show_settings")
+    rows = {line.split()[0]: line.split() for line in bench.inside.submit().out.splitlines()}
+    assert rows["epochs"] == ["epochs", "3", "round", "default", "of", "task", WORDED[1]]
+    assert rows["learning_rate"] == ["learning_rate", "0.5", "round", "the", "command", "line"]
+
+
 def test_a_file_of_another_kind_is_named_once_and_passed_over(bench):
     bench.inside.arguments = WORDED
     bench.write("0.jsonl", FIRST)
