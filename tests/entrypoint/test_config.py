@@ -116,7 +116,7 @@ def test_what_kubernetes_says_about_a_service_called_perdure_is_not_ours():
         (["--epocs", "1"], {}, ["--epocs: no such setting; did you mean --epochs? (from the command line)"]),
         ([], {"PERDURE_EPOCS": "1"}, ["--epocs: no such setting; did you mean --epochs? (from PERDURE_EPOCS)"]),
         (["--colour=red"], {}, ["--colour: no such setting; --help lists all (from the command line)"]),
-        (["red"], {}, ["'red': neither a command (train, index) nor an option's value (from the command line)"]),
+        (["red"], {}, ["'red': neither a command (train, index, verify) nor an option's value (from the command line)"]),
         (
             ["--cache_bytes", "big"],
             {"PERDURE_SEED": "-1"},
