@@ -50,7 +50,9 @@ def retrain(
         raise SettingsError("--data_url: is required for --retrain (or PERDURE_DATA_URL)")
     if not records:
         return
-    record, base = records[0], _base(records, store)
+    record = records[0]
+    ledger = read_ledger(OutputFolder(store), record)
+    base = _base(records, store, ledger)
     goal = load(store, record, scratch, stop)
     start = None if base is None else load(store, base, scratch, stop)
     ledger = read_ledger(OutputFolder(store), record)
@@ -68,7 +70,7 @@ def retrain(
     console.line("retrain", f"{text}: bit for bit the same")
 
 
-def _base(records: Sequence[Record], store: Store) -> Record | None:
+def _base(records: Sequence[Record], store: Store, ledger: Ledger) -> Record | None:
     """The newest checkpoint that steps were taken since; None for the beginning of a run that has no older one."""
     newest = records[0]
     for record in continued(records):
@@ -76,7 +78,7 @@ def _base(records: Sequence[Record], store: Store) -> Record | None:
             if newest.round > record.round + 1:
                 break
             return record
-    if newest.round > 1 or survey(store).foreign:
+    if newest.round > 1 or survey(store).foreign or ledger.header(1).get("starts_from"):
         raise Damaged(f"{newest.name}: no older checkpoint is there from which its steps could be taken again")
     return None
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ByteSize
 
 from entrypoint.arguments import SWITCHES
+from entrypoint.commands import COMMANDS
 from entrypoint.config import read
 from entrypoint.describe import type_of
 from entrypoint.errors import SettingsError
@@ -14,6 +15,7 @@ from entrypoint.problems import edits, near
 from entrypoint.settings import FIELDS
 
 NEEDED = ["--train_url", "run", "--data_url", "data", "--task", "images"]
+KNOWN = ", ".join(COMMANDS)
 MODELARTS = {"MA_JOB_DIR": "/home/ma-user/modelarts/user-job-dir"}
 
 
@@ -116,7 +118,7 @@ def test_what_kubernetes_says_about_a_service_called_perdure_is_not_ours():
         (["--epocs", "1"], {}, ["--epocs: no such setting; did you mean --epochs? (from the command line)"]),
         ([], {"PERDURE_EPOCS": "1"}, ["--epocs: no such setting; did you mean --epochs? (from PERDURE_EPOCS)"]),
         (["--colour=red"], {}, ["--colour: no such setting; --help lists all (from the command line)"]),
-        (["red"], {}, ["'red': neither a command (train, index, verify) nor an option's value (from the command line)"]),
+        (["red"], {}, [f"'red': neither a command ({KNOWN}) nor an option's value (from the command line)"]),
         (
             ["--cache_bytes", "big"],
             {"PERDURE_SEED": "-1"},
