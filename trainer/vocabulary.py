@@ -28,6 +28,12 @@ class Vocabulary:
             return self
         return Vocabulary({**self.blocks, kind: (*self.blocks.get(kind, ()), new)})
 
+    def renamed(self, kind: str, old: str, new: str) -> "Vocabulary":
+        """The vocabulary in which a known name is called by another one, not known yet; its id stays."""
+        assert old in self.ids(kind) and new not in self.ids(kind), (kind, old, new)
+        blocks = tuple(tuple(new if name == old else name for name in block) for block in self.blocks[kind])
+        return Vocabulary({**self.blocks, kind: blocks})
+
     def names(self, kind: str) -> tuple[str, ...]:
         """All names of a kind, by id."""
         return tuple(name for block in self.blocks.get(kind, ()) for name in block)
