@@ -22,7 +22,7 @@ from trainer.vocabulary import Vocabulary
 Scores = Mapping[str, Any]
 Given = TypeVar("Given", bound=TrainSettings)
 
-BUILT_IN = {"images": "trainer.tasks.images:Images"}
+BUILT_IN = {"images": "trainer.tasks.images:Images", "nlu": "trainer.tasks.nlu.task:NLU"}
 REQUIRED = ("suffixes", "read", "build", "collate", "loss", "predict", "scores")
 UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError)
 """What a task's code raises for content that is not as it expects: ValueError, or what comes of itself."""

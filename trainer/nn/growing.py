@@ -1,4 +1,4 @@
-"""Layers whose last dimension grows when a round brings new names."""
+"""Layers that grow by rows when a round brings new names: old rows stay parameters of their own."""
 
 from collections.abc import Sequence
 
@@ -34,3 +34,22 @@ class GrowingLinear(nn.Module):
     def _rows(block: nn.Module) -> tuple[Tensor, Tensor]:
         assert isinstance(block, nn.Linear)
         return block.weight, block.bias
+
+
+class GrowingEmbedding(nn.Module):
+    """A table with one row per name, in a parameter per block of names (see GrowingLinear).
+
+    Rows start at zero: a name says nothing before it was trained, so that growth changes no output.
+    """
+
+    nothing: Tensor
+
+    def __init__(self, block_sizes: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.register_buffer("nothing", torch.zeros(1, width), persistent=False)
+        self.blocks = nn.ParameterList(torch.zeros(size, width) for size in block_sizes)
+
+    def forward(self) -> Tensor:
+        """All rows, in the order of the blocks: (sum(block_sizes), width); one row of zeros where there is no name."""
+        blocks: list[Tensor] = list(self.blocks) or [self.nothing]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

@@ -1,0 +1,56 @@
+"""Features are named, weigh what the text alone says, and grow without a change to what was known."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.tasks.nlu.features import Features, Featurizer, char_ngrams, feature_names, pair_names, word_name
+from trainer.tasks.nlu.tokens import tokenize
+from trainer.vocabulary import Vocabulary
+
+TEXTS = st.lists(st.text("ab1é ,", max_size=12), min_size=1, max_size=4)
+
+
+def named(features: Features, vocabulary: Vocabulary) -> list[list[tuple[str, float]]]:
+    """The names and weights of each token's features."""
+    names = vocabulary.names("feature")
+    pairs = [(names[i], float(weight)) for i, weight in zip(features.ids, features.weights, strict=True)]
+    ends = np.cumsum(features.sizes)
+    return [pairs[end - size : end] for end, size in zip(ends, features.sizes, strict=True)]
+
+
+def test_a_text_has_words_pairs_and_characters() -> None:
+    names = set(feature_names("Pay £20, pay"))
+    assert {"word:pay", "word:00", "word:£", "pair: pay", "pair:£ 00", "pair:pay ", "char: pay", "char:y "} <= names
+    assert word_name("2024-01") == "word:0000-00"
+    assert char_ngrams("Ab") == ["a", "b", " a", "ab", "b ", " ab", "ab ", " ab "]
+    assert pair_names(()) == []
+
+
+def test_a_blank_text_has_no_features() -> None:
+    found = Featurizer(Vocabulary().add("feature", feature_names("hello"))).features(" \n")
+    assert (len(found.tokens), len(found.ids), len(found.sizes), len(found.pairs)) == (0, 0, 0, 0)
+    assert found.weights.dtype == np.float32
+
+
+def test_regexes_and_lookups_mark_the_tokens_they_match() -> None:
+    vocabulary = Vocabulary().add("regex", ["zip\t[0-9]{5}"]).add("lookup", ["city\tNew York", "city\tyork"])
+    vocabulary = vocabulary.add("feature", ["regex:zip", "lookup:city"])
+    found = named(Featurizer(vocabulary).features("to new york 10001"), vocabulary)
+    assert found == [[], [("lookup:city", 1.0)], [("lookup:city", 1.0)], [("regex:zip", 1.0)]]
+
+
+@given(TEXTS, TEXTS)
+def test_what_is_learned_later_changes_nothing_known(old: list[str], new: list[str]) -> None:
+    smaller = Vocabulary().add("feature", [name for text in old for name in feature_names(text)])
+    larger = smaller.add("feature", [name for text in new for name in feature_names(text)])
+    for text in old:
+        before, after = Featurizer(smaller).features(text), Featurizer(larger).features(text)
+        assert all(np.array_equal(one, other) for one, other in zip(before[1:], after[1:], strict=True))
+        assert before.tokens == tokenize(text)
+    for text in new:
+        before, after = (
+            named(Featurizer(smaller).features(text), smaller),
+            named(Featurizer(larger).features(text), larger),
+        )
+        assert [[pair for pair in pairs if pair[0] in smaller.ids("feature")] for pairs in after] == before

@@ -1,0 +1,70 @@
+"""What the network says of messages, as predictions by name."""
+
+import torch
+from torch import nn
+
+from trainer.tasks.nlu.batch import Collated
+from trainer.tasks.nlu.messages import Entity
+from trainer.tasks.nlu.net import Net, States
+from trainer.tasks.nlu.scores import Prediction
+from trainer.tasks.nlu.tags import to_entities
+
+RANKED = 10
+"""How many intents a prediction ranks."""
+Ranking = tuple[tuple[str, float], ...]
+
+
+def predictions(net: Net, batch: Collated) -> list[Prediction]:
+    """One prediction per message of the batch; its loss is that of intent and response, without smoothing."""
+    states = net(batch.inputs)
+    rankings, responses = _rankings(states, batch), _responses(states, batch)
+    entities, losses = _entities(net, states, batch), _losses(states, batch)
+    best = [ranking[0] if ranking else (None, 0.0) for ranking in rankings]
+    columns = (best, rankings, entities, responses, losses)
+    return [
+        Prediction(message, intent, confidence, ranking, spans, response, loss)
+        for message, (intent, confidence), ranking, spans, response, loss in zip(batch.messages, *columns, strict=True)
+    ]
+
+
+def _rankings(states: States, batch: Collated) -> list[Ranking]:
+    if "intent" not in states.logits:
+        return [()] * len(batch.messages)
+    names = batch.featurizer.vocabulary.names("intent")
+    shares, ids = states.logits["intent"].float().softmax(dim=1).topk(min(RANKED, len(names)))
+    rows = zip(ids.tolist(), shares.tolist(), strict=True)
+    return [tuple((names[i], share) for i, share in zip(*row, strict=True)) for row in rows]
+
+
+def _responses(states: States, batch: Collated) -> list[str | None]:
+    """The likeliest response of the likeliest intent; None where that has none."""
+    if "response" not in states.logits:
+        return [None] * len(batch.messages)
+    vocabulary = batch.featurizer.vocabulary
+    names, intents = vocabulary.names("response"), vocabulary.ids("intent")
+    of_intent = torch.tensor([intents[name.partition("/")[0]] for name in names])
+    said = states.logits["intent"].argmax(dim=1, keepdim=True).cpu()
+    logits = states.logits["response"].float().cpu().masked_fill(said != of_intent, -torch.inf)
+    best, ids = logits.max(dim=1)
+    return [names[i] if top > -torch.inf else None for i, top in zip(ids.tolist(), best.tolist(), strict=True)]
+
+
+def _entities(net: Net, states: States, batch: Collated) -> list[tuple[Entity, ...]]:
+    if "entity" not in net.tags:
+        return [()] * len(batch.messages)
+    vocabulary, synonyms = batch.featurizer.vocabulary, batch.featurizer.synonyms
+    names = {layer: vocabulary.names(layer) for layer in net.tags}
+    tags = {layer: head.decode(states.tokens, batch.inputs.lengths) for layer, head in net.tag_heads().items()}
+    return [
+        to_entities(message.text, features.tokens, {layer: rows[i] for layer, rows in tags.items()}, names, synonyms)
+        for i, (message, features) in enumerate(zip(batch.messages, batch.features, strict=True))
+    ]
+
+
+def _losses(states: States, batch: Collated) -> list[float]:
+    losses = torch.zeros(len(batch.messages))
+    for kind, logits in states.logits.items():
+        losses += nn.functional.cross_entropy(
+            logits.float(), batch.inputs.labels[kind], ignore_index=-1, reduction="none"
+        ).cpu()
+    return losses.tolist()

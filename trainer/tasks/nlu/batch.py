@@ -1,0 +1,84 @@
+"""Messages as the tensors that the network takes."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.tasks.nlu.features import Features, Featurizer
+from trainer.tasks.nlu.messages import Message
+from trainer.tasks.nlu.tags import LAYERS, to_tags
+from trainer.vocabulary import Vocabulary
+
+LABELS = ("intent", "response")
+"""The kinds of names that a whole message is told by."""
+
+
+class Batch(NamedTuple):
+    """n messages of up to L tokens, N tokens in all; features as in `features.Features`, message after message.
+
+    `offsets` (N,) says where each token's `ids` begin, `pair_offsets` (n,) where each message's `pairs` do; `places`
+    (N,) are the tokens' rows among n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    offsets: Tensor
+    places: Tensor
+    pairs: Tensor
+    pair_offsets: Tensor
+    lengths: Tensor
+    labels: Mapping[str, Tensor]
+    tags: Mapping[str, Tensor]
+
+
+class Collated(NamedTuple):
+    """A batch, and what predictions are made from: the messages, their features, and what knows the names."""
+
+    inputs: Batch
+    messages: Sequence[Message]
+    features: Sequence[Features]
+    featurizer: Featurizer
+
+
+def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
+    """Features and targets of messages; a name that is not in the vocabulary is no target."""
+    features = [featurizer.features(message.text) for message in messages]
+    vocabulary, lengths = featurizer.vocabulary, np.array([len(one.sizes) for one in features], dtype=np.int64)
+    length = max(1, lengths.max(initial=0))
+    sizes = np.concatenate([one.sizes for one in features])
+    pair_sizes = np.array([len(one.pairs) for one in features], dtype=np.int64)
+    batch = Batch(
+        ids=torch.from_numpy(np.concatenate([one.ids for one in features])),
+        weights=torch.from_numpy(np.concatenate([one.weights for one in features])),
+        offsets=_starts(sizes),
+        places=torch.from_numpy(np.flatnonzero(np.arange(length) < lengths[:, None])),
+        pairs=torch.from_numpy(np.concatenate([one.pairs for one in features])),
+        pair_offsets=_starts(pair_sizes),
+        lengths=torch.from_numpy(lengths),
+        labels={kind: _labels(messages, kind, vocabulary) for kind in LABELS if vocabulary.ids(kind)},
+        tags={layer: _tags(messages, features, layer, vocabulary) for layer in LAYERS if vocabulary.ids(layer)},
+    )
+    return Collated(batch, messages, features, featurizer)
+
+
+def _starts(sizes: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.cumsum(sizes) - sizes)
+
+
+def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> Tensor:
+    ids = vocabulary.ids(kind)
+    names = [message.intent if kind == "intent" else message.response_key for message in messages]
+    return torch.tensor([ids.get(name or "", -1) for name in names])
+
+
+def _tags(messages: Sequence[Message], features: Sequence[Features], layer: str, vocabulary: Vocabulary) -> Tensor:
+    """int64 (n, L), 0 behind the end."""
+    ids = vocabulary.ids(layer)
+    length = max(1, *(len(one.sizes) for one in features))
+    rows = (to_tags(one.tokens, message.entities, layer, ids) for one, message in zip(features, messages, strict=True))
+    padded = (row + [0] * (length - len(row)) for row in rows)
+    return torch.tensor(list(chain.from_iterable(padded))).view(len(messages), length)

@@ -1,0 +1,183 @@
+"""Sparse features of messages: words, pairs of words, characters within words, forms of words, regexes and lookups.
+
+Every feature has a name ("word:transfer"), and its id is the name's place in the vocabulary. What a text weighs
+depends on the text alone, never on what is known of it: else old texts would be read anew whenever words are learned.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from trainer.tasks.nlu.tags import synonyms
+from trainer.tasks.nlu.tokens import Token, tokenize
+from trainer.vocabulary import Vocabulary
+
+MAX_NGRAM = 4
+MAX_WORD_CHARS = 40
+"""Of longer words only the beginning has character features: they are addresses and the like."""
+MAX_CACHED_WORDS, MAX_CACHED_TEXTS = 200_000, 100_000
+EDGE = ""
+"""What the first word follows and the last one precedes, in pairs."""
+_DIGIT = re.compile(r"\d")
+Kept = TypeVar("Kept")
+Word = tuple[np.ndarray, np.ndarray]
+"""Ids and weights of the features of one token."""
+
+
+class Features(NamedTuple):
+    """What is known of one text, as ids. All arrays are (number of ids,), int64 or float32.
+
+    `ids` and `weights` hold the tokens' features one token after the other, `sizes` how many each token has;
+    `pairs` the ids of pairs of words.
+    """
+
+    tokens: tuple[Token, ...]
+    ids: np.ndarray
+    weights: np.ndarray
+    sizes: np.ndarray
+    pairs: np.ndarray
+
+
+class Featurizer:
+    """Texts to features under one vocabulary. What it computed it keeps, up to a bound, by word and by text."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._ids = vocabulary.ids("feature")
+        self._words: dict[str, Word] = {}
+        self._texts: dict[str, Features] = {}
+
+    def features(self, text: str) -> Features:
+        """The features of a text; a text without any token has none."""
+        found = self._texts.get(text)
+        if found is None:
+            found = self._features(text)
+            _bounded(self._texts, MAX_CACHED_TEXTS)[text] = found
+        return found
+
+    @cached_property
+    def synonyms(self) -> Mapping[str, str]:
+        """The value of each surface (see `tags.synonyms`)."""
+        return synonyms(self.vocabulary)
+
+    def _features(self, text: str) -> Features:
+        tokens = tokenize(text)
+        words = [self._word(token.text) for token in tokens]
+        if self._matcher.has_any:
+            words = [_joined(word, marks) for word, marks in zip(words, self._marks(text, tokens), strict=True)]
+        pairs = [self._ids[name] for name in pair_names(tokens) if name in self._ids]
+        return Features(
+            tokens,
+            ids=np.concatenate([ids for ids, _ in words]) if words else np.empty(0, np.int64),
+            weights=np.concatenate([weights for _, weights in words]) if words else np.empty(0, np.float32),
+            sizes=np.array([len(ids) for ids, _ in words], dtype=np.int64),
+            pairs=np.array(pairs, dtype=np.int64),
+        )
+
+    def _word(self, word: str) -> Word:
+        """Ids and weights of a word's features."""
+        found = self._words.get(word)
+        if found is None:
+            named = [(self._ids[name], weight) for name, weight in weighted_names(word) if name in self._ids]
+            found = (np.array([i for i, _ in named], np.int64), np.array([weight for _, weight in named], np.float32))
+            _bounded(self._words, MAX_CACHED_WORDS)[word] = found
+        return found
+
+    def _marks(self, text: str, tokens: Sequence[Token]) -> list[dict[int, None]]:
+        """For each token the ids of the regexes and lookup tables that match a part of it."""
+        marks: list[dict[int, None]] = [{} for _ in tokens]
+        for name, start, end in self._matcher.matches(text, tokens):
+            for token, found in zip(tokens, marks, strict=True):
+                if token.start < end and start < token.end:
+                    found[self._ids[name]] = None
+        return marks
+
+    @cached_property
+    def _matcher(self) -> "Matcher":
+        return Matcher(self.vocabulary)
+
+
+class Matcher:
+    """Where regexes match and elements of lookup tables occur, whatever their case."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        regexes = (name.split("\t", 1) for name in vocabulary.names("regex"))
+        self._patterns = [(f"regex:{name}", re.compile(pattern)) for name, pattern in regexes]
+        self._tables: dict[tuple[str, ...], set[str]] = {}
+        for name, element in (name.split("\t", 1) for name in vocabulary.names("lookup")):
+            self._tables.setdefault(_folded(tokenize(element)), set()).add(f"lookup:{name}")
+        self._longest = max(map(len, self._tables), default=0)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._patterns or self._tables)
+
+    def matches(self, text: str, tokens: Sequence[Token]) -> Iterator[tuple[str, int, int]]:
+        """The feature's name and the characters from start to end of each match that is not empty."""
+        for name, pattern in self._patterns:
+            yield from ((name, *match.span()) for match in pattern.finditer(text) if match[0])
+        words = _folded(tokens) if self._longest else ()
+        for first in range(len(words)):
+            for last in range(first, min(len(words), first + self._longest)):
+                for name in sorted(self._tables.get(words[first : last + 1], ())):
+                    yield name, tokens[first].start, tokens[last].end
+
+
+def feature_names(text: str) -> Iterator[str]:
+    """The names of a text's features, but for regexes and lookup tables, which are named by the resources."""
+    tokens = tokenize(text)
+    for token in tokens:
+        yield from (name for name, _ in weighted_names(token.text))
+    yield from pair_names(tokens)
+
+
+def weighted_names(word: str) -> list[tuple[str, float]]:
+    """The features of a word with their weights; its n-grams together weigh as much as the word."""
+    grams = char_ngrams(word)
+    return [(word_name(word), 1.0), *((f"char:{gram}", len(grams) ** -0.5) for gram in grams)]
+
+
+def word_name(word: str) -> str:
+    """The name of a word, in which all digits are alike."""
+    return f"word:{_normal(word)}"
+
+
+def char_ngrams(word: str) -> list[str]:
+    """All runs of 1 to MAX_NGRAM characters of a word between two spaces, but for the lone spaces."""
+    padded = f" {word.lower()[:MAX_WORD_CHARS]} "
+    sizes = range(1, MAX_NGRAM + 1)
+    return [
+        padded[i : i + size] for size in sizes for i in range(len(padded) - size + 1) if size > 1 or padded[i] != " "
+    ]
+
+
+def pair_names(tokens: Sequence[Token]) -> list[str]:
+    """The names of the pairs of neighbouring words, the edges of the text included."""
+    words = [EDGE, *(_normal(token.text) for token in tokens), EDGE] if tokens else []
+    return [f"pair:{first} {second}" for first, second in pairwise(words)]
+
+
+def _normal(word: str) -> str:
+    return _DIGIT.sub("0", word.lower())
+
+
+def _joined(word: Word, marks: Iterable[int]) -> Word:
+    """A word's features with marks, which weigh 1 each."""
+    more = np.fromiter(marks, np.int64)
+    return np.concatenate([word[0], more]), np.concatenate([word[1], np.ones(len(more), np.float32)])
+
+
+def _folded(tokens: Sequence[Token]) -> tuple[str, ...]:
+    return tuple(token.text.casefold() for token in tokens)
+
+
+def _bounded(cache: dict[str, Kept], size: int) -> dict[str, Kept]:
+    """The cache, emptied when it is full: what is kept is only ever a matter of time."""
+    if len(cache) >= size:
+        cache.clear()
+    return cache

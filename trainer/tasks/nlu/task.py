@@ -1,0 +1,135 @@
+"""Task `nlu`: intents, entities with roles and groups, and responses of messages, learned together.
+
+Shards are Rasa's NLU YAML, JSON lines or CSV (see `reading`). Features, labels and tags grow by name from round to
+round, and the network by blocks (see `net`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor, nn
+
+from trainer.task import Scores, Task, TaskSettings
+from trainer.tasks.nlu.answers import predictions
+from trainer.tasks.nlu.batch import Collated, collated
+from trainer.tasks.nlu.features import Featurizer, feature_names, word_name
+from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
+from trainer.tasks.nlu.net import Net
+from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
+from trainer.tasks.nlu.scores import Prediction, scores
+from trainer.tasks.nlu.tokens import tokenize
+from trainer.vocabulary import Vocabulary
+
+
+class NluSettings(TaskSettings):
+    """Settings of task `nlu`."""
+
+    width: int = Field(128, ge=1, le=4096, description="size of a feature's embedding")
+    hidden: int = Field(128, ge=1, le=4096, description="units of the hidden layer")
+    feature_dropout: float = Field(0.2, ge=0, lt=1, description="share of a message's features dropped in training")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of the last states dropped in training")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all labels")
+    max_text_chars: int = Field(10_000, ge=1, description="longer messages are bad examples")
+
+
+class NLU(Task):
+    """Understanding of messages; see the module's text."""
+
+    Settings = NluSettings
+    settings: NluSettings
+    suffixes = SUFFIXES
+    best_metric = "intent_f1_weighted"
+    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 20, "learning_rate": 0.01, "replay": 1.0}
+    _featurizer = Featurizer(Vocabulary())
+
+    def read(self, path: Path) -> Messages:
+        """The messages of a shard; DataError when it is none, NotAShard for YAML of another kind."""
+        return read(path, self.settings.max_text_chars)
+
+    def label(self, example: Message) -> str | None:
+        """The full name: the response's where there is one, else the intent."""
+        return example.response_key or example.intent
+
+    def key(self, example: Message) -> str:
+        """The whole message with its annotations."""
+        return repr(tuple(example))
+
+    def grow(self, vocabulary: Vocabulary, labels: Iterable[str], examples: Iterable[Message | Resource]) -> Vocabulary:
+        """The vocabulary with all names that messages and resources bring."""
+        names: dict[str, set[str]] = {}
+        for example in examples:
+            for kind, name in _names(example):
+                names.setdefault(kind, set()).add(name)
+        for kind in sorted(names):
+            vocabulary = vocabulary.add(kind, names[kind])
+        return vocabulary
+
+    def build(self, vocabulary: Vocabulary) -> nn.Module:
+        """The network, with a block of parameters for every round that brought names."""
+        own = self.settings
+        sizes = {"width": own.width, "hidden": own.hidden}
+        return Net(vocabulary, **sizes, feature_dropout=own.feature_dropout, dropout=own.dropout)
+
+    def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
+        """Features and targets of messages; a name that is not in the vocabulary is no target."""
+        return collated(examples, self._features(vocabulary))
+
+    def loss(self, net: nn.Module, batch: Collated) -> Tensor:
+        """The loss of all heads, summed over messages."""
+        assert isinstance(net, Net)
+        return net.loss(batch.inputs, self.settings.label_smoothing)
+
+    def predict(self, net: nn.Module, batch: Collated) -> list[Prediction]:
+        """What the network says of each message, beside the truth."""
+        assert isinstance(net, Net)
+        return predictions(net, batch)
+
+    def scores(self, predictions: Sequence[Prediction], vocabulary: Vocabulary) -> Scores:
+        """See `scores.scores`."""
+        return scores(predictions)
+
+    def right(self, prediction: Prediction) -> bool | None:
+        """Whether intent and response are; None where no intent is annotated."""
+        truth = prediction.message
+        if truth.intent is None:
+            return None
+        return (prediction.intent, prediction.response_key) == (truth.intent, truth.response_key)
+
+    def oov_rate(self, vocabulary: Vocabulary, examples: Iterable[Message]) -> float | None:
+        """The share of words, each as often as it occurs, that no earlier message had."""
+        known = vocabulary.ids("feature")
+        missing = [word_name(token.text) not in known for example in examples for token in tokenize(example.text)]
+        return sum(missing) / len(missing) if missing else None
+
+    def _features(self, vocabulary: Vocabulary) -> Featurizer:
+        """The features under a vocabulary, with what was computed of them before."""
+        if self._featurizer.vocabulary is not vocabulary:
+            self._featurizer = Featurizer(vocabulary)
+        return self._featurizer
+
+
+def _names(example: Message | Resource) -> Iterator[tuple[str, str]]:
+    """The names, with their kinds, that an example or a resource brings."""
+    match example:
+        case Message():
+            yield from _names_of_message(example)
+        case Regex(name, pattern):
+            yield from (("regex", f"{name}\t{pattern}"), ("feature", f"regex:{name}"))
+        case Lookup(name, element):
+            yield from (("lookup", f"{name}\t{element}"), ("feature", f"lookup:{name}"))
+        case Synonym(surface, value):
+            yield "synonym", f"{surface}\t{value}"
+        case Response(key, text):
+            yield "answer", f"{key}\t{text}"
+
+
+def _names_of_message(message: Message) -> Iterator[tuple[str, str]]:
+    yield from (("feature", name) for name in feature_names(message.text))
+    labels = (("intent", message.intent), ("response", message.response_key))
+    yield from ((kind, name) for kind, name in labels if name is not None)
+    for entity in message.entities:
+        layers = (("entity", entity.entity), ("role", entity.role), ("group", entity.group))
+        yield from ((layer, name) for layer, name in layers if name)
