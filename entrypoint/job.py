@@ -4,10 +4,11 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from cloud.scratch import scratch_directory
 from cloud.threads import in_background, result_of
 from entrypoint.attempt import Attempt, attempt
 from entrypoint.console import Console
-from entrypoint.places import Places, open_places, scratch_directory
+from entrypoint.places import Places, open_places
 from entrypoint.report import Report
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop

@@ -3,8 +3,7 @@
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
 
 EVAL = "eval/"
-
-
-@contextmanager
-def scratch_directory() -> Iterator[Path]:
-    """A private local folder for the checkpoint that is fetched, gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="perdure-", ignore_cleanup_errors=True) as path:
-        yield Path(path)
 
 
 @dataclass(frozen=True)

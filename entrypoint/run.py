@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from cloud.errors import CloudError
+from cloud.scratch import scratch_directory
 from entrypoint import exits
 from entrypoint.attempt import Attempt, attempt
 from entrypoint.console import Console
 from entrypoint.errors import SettingsError, Stopped
-from entrypoint.places import open_output, scratch_directory
+from entrypoint.places import open_output
 from entrypoint.report import Report
 from entrypoint.resume import newest_foreign
 from entrypoint.saver import Saver
