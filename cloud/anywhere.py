@@ -1,7 +1,7 @@
 """Any other place that fsspec knows (sftp, hdfs, http, hf ...), for reading only."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,6 +81,10 @@ class AnywhereStore:
     def delete(self, key: str) -> None:
         """UrlError: nothing can be deleted."""
         self._refuse()
+
+    def discard_unfinished(self, which: Callable[[str], bool]) -> int:
+        """0: nothing is written here."""
+        return 0
 
     def local_path(self, key: str) -> Path | None:
         """None: nothing here is a file of this machine."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
@@ -11,6 +11,7 @@ from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 from cloud.answers import Asker
 from cloud.errors import AccessDenied, UrlError
 from cloud.objects import Place
+from cloud.unfinished import UnfinishedUploads
 from cloud.urls import Url, check_key, without_credentials
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class StoreOptions:
 
 _MEMORIES: dict[str, MemoryStore] = {}
 
+class _Traits(TypedDict, total=False):
+    """How kinds of places differ; see `Place`."""
+
+    can_create: bool
+    in_order: bool
+    unfinished: UnfinishedUploads
+
+
 Build = Callable[["ClientConfig", "RetryConfig"], "Backend"]
 
 
@@ -79,6 +88,7 @@ def _s3(text: str, url: Url, options: StoreOptions) -> Place:
             url.host, credential_provider=provider, client_options=client, retry_config=retry,
             disable_bulk_delete=True, **config,
         ),
+        unfinished=UnfinishedUploads(url.host, options.endpoint_url, options.region),
         in_order=False,  # S3's own directory buckets and SeaweedFS have orders of their own
     )  # fmt: skip
 
@@ -99,6 +109,7 @@ def _obs(text: str, url: Url, options: StoreOptions) -> Place:
             endpoint=f"{scheme}://{own_host}", region=options.region or "obs",
             virtual_hosted_style_request=True, disable_bulk_delete=True,
         ),
+        unfinished=UnfinishedUploads(url.host, endpoint, options.region or "obs", virtual_hosted=True),
         can_create=False,
         in_order=False,
     )  # fmt: skip
@@ -129,15 +140,14 @@ def _memory(text: str, url: Url) -> Place:
     return Place(asker=Asker(text, "this process", ""), prefix=url.prefix, backend=backend, uploads=backend)
 
 
-def _place(asker: Asker, url: Url, build: Build, *, can_create: bool = True, in_order: bool = True) -> Place:
+def _place(asker: Asker, url: Url, build: Build, **traits: Unpack[_Traits]) -> Place:
     try:
         return Place(
             asker=asker,
             prefix=url.prefix,
             backend=build(*_limits(_QUICK, _QUICK_RETRY_SECONDS)),
             uploads=build(*_limits(_PATIENT, _PATIENT_RETRY_SECONDS)),
-            can_create=can_create,
-            in_order=in_order,
+            **traits,
         )
     except (BaseError, ValueError) as error:
         reason = str(error).partition("\n")[0].rpartition(" error: ")[2]

@@ -1,6 +1,6 @@
 """Buckets, containers and process memory as stores, through obstore."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -13,6 +13,7 @@ import obstore.exceptions
 from cloud.answers import Asker, means_past_end, translated
 from cloud.listing import folders_out_of_place, in_key_order, key_order
 from cloud.store import Entry, Writer
+from cloud.unfinished import UnfinishedUploads
 from cloud.urls import check_key
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Place:
     uploads: "Backend"
     can_create: bool = True
     in_order: bool = True
+    unfinished: UnfinishedUploads | None = None
 
 
 class BucketStore:
@@ -107,7 +109,7 @@ class BucketStore:
     def writer(self, key: str) -> Iterator[Writer]:
         """As `Store.writer`. After an exception a multipart upload that has begun is aborted.
 
-        A process that dies leaves the parts it has sent, invisible: a lifecycle rule of the bucket removes them.
+        A process that dies leaves the parts it has sent, invisible: see `discard_unfinished`.
         """
         path = self._path(key)
         upload = obstore.open_writer(
@@ -127,6 +129,11 @@ class BucketStore:
         path = self._path(key)
         with suppress(FileNotFoundError), self.translated(key):
             obstore.delete(self._backend, path)
+
+    def discard_unfinished(self, which: Callable[[str], bool]) -> int:
+        """As `Store.discard_unfinished`, in S3 and OBS; Azure forgets such parts after a week by itself."""
+        unfinished = self._place.unfinished
+        return 0 if unfinished is None else unfinished.abort(self._place.prefix, which)
 
     def local_path(self, key: str) -> Path | None:
         """None: nothing here is a file."""

@@ -1,6 +1,6 @@
 """The one interface that every place for bytes implements, and what it promises."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,12 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove one object; a missing one is fine."""
+
+    def discard_unfinished(self, which: Callable[[str], bool]) -> int:
+        """Remove the parts that killed writers of the keys that `which` picks had sent; how many such writers.
+
+        What cannot be found or removed stays: it is no object, and an error is no reason to stop.
+        """
 
     def local_path(self, key: str) -> Path | None:
         """Where the object can be read as a file without a copy; None where it cannot."""

@@ -51,6 +51,10 @@ class Wrapped:
         """As of the store inside."""
         self.inner.delete(key)
 
+    def discard_unfinished(self, which: Callable[[str], bool]) -> int:
+        """As of the store inside."""
+        return self.inner.discard_unfinished(which)
+
     def local_path(self, key: str) -> Path | None:
         """As of the store inside."""
         return self.inner.local_path(key)
