@@ -50,6 +50,7 @@ class StoreOptions:
 
 _MEMORIES: dict[str, MemoryStore] = {}
 
+
 class _Traits(TypedDict, total=False):
     """How kinds of places differ; see `Place`."""
 
@@ -109,7 +110,9 @@ def _obs(text: str, url: Url, options: StoreOptions) -> Place:
             endpoint=f"{scheme}://{own_host}", region=options.region or "obs",
             virtual_hosted_style_request=True, disable_bulk_delete=True,
         ),
-        unfinished=UnfinishedUploads(url.host, endpoint, options.region or "obs", virtual_hosted=True),
+        unfinished=UnfinishedUploads(
+            url.host, f"{scheme}://{host.removeprefix(url.host + '.')}", options.region or "obs", virtual_hosted=True
+        ),
         can_create=False,
         in_order=False,
     )  # fmt: skip

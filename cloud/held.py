@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 from cloud.claim import Claim
 from cloud.errors import ClaimLost, Damaged, StoreError, Unreachable
 from cloud.folder import OutputFolder
-from cloud.names import CheckpointName, ledger_key, metrics_key
+from cloud.names import CheckpointName, ledger_key, metrics_key, writing_attempt
 from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded_ledgers
 from cloud.records import FileDigest, Record
 from cloud.sealed import seal, seal_lines
@@ -47,6 +47,7 @@ class HeldFolder(OutputFolder):
         self.parent = parent
         self._uploaded: dict[CheckpointName, Record] = {}
         self._tried: set[CheckpointName] = set()
+        self._has_discarded = False
 
     def publish(self, epoch: int, step: int | None, produce: Produce, **fields: Unpack[RecordFields]) -> Record:
         """Commit a checkpoint after `epoch` complete epochs: upload what `produce` writes, then create its record.
@@ -96,7 +97,7 @@ class HeldFolder(OutputFolder):
             upload(self._store, key, content)
 
     def prune(self, keeping: Keeping) -> tuple[str, ...]:
-        """Remove what is not to be kept, and leftovers of killed attempts; returns the keys.
+        """Remove what is not to be kept, leftovers of killed attempts, unfinished ones too; returns the keys.
 
         Nothing before this attempt committed two checkpoints, and nothing while the newest two are not both there.
         """
@@ -115,7 +116,16 @@ class HeldFolder(OutputFolder):
         for key in keys:
             self.claim.check()
             self._store.delete(key)
+        if not self._has_discarded:
+            self.claim.check()
+            self._store.discard_unfinished(self._is_earlier)
+            self._has_discarded = True
         return tuple(keys)
+
+    def _is_earlier(self, key: str) -> bool:
+        """Whether an earlier attempt wrote it: what is unfinished of that stays so."""
+        attempt = writing_attempt(key)
+        return attempt is not None and attempt < self.claim.number
 
     def _upload(self, name: CheckpointName, produce: Produce, fields: RecordFields) -> Record:
         digester = upload(self._store, name.object_key, produce)
