@@ -15,7 +15,7 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PERDURE_%,$(.VARIABLES)
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint format constraints clean
+.PHONY: help demo test crash-test soak lint format constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,12 @@ demo: $(VENV)/demo.stamp ## the whole story on real handwritten digits, in about
 
 test: lint ## lint, strict types, the test suite: what CI runs
 	$(IN_VENV) pytest -n 2 --dist worksteal
+
+crash-test: $(VENV)/dev.stamp ## kill runs at every operation, at least 1,000 times: 10 to 40 minutes
+	@$(IN_VENV) tests.crash
+
+soak: $(VENV)/dev.stamp ## ten minutes (SOAK_SECONDS) of kills, stops, new shards and a server that restarts
+	@$(IN_VENV) tests.crash.soak
 
 lint: $(VENV)/dev.stamp ## lint and types alone
 	$(IN_VENV) ruff check .

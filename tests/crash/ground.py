@@ -157,17 +157,16 @@ def check_exact(run: Run, num_rounds: int) -> None:
     calm = run.ground.store(run.ground.calm_url(num_rounds))
     assert_same_training(run.store, calm)
     times = newest(run.store)["net"]["times"]
-    assert torch.equal(times, planned_times(run.store, run.ground.data_url, run.ground)), times
+    assert torch.equal(times, planned_times(run)), times
 
 
-def planned_times(store: Store, data_url: str, ground: Ground) -> torch.Tensor:
-    """How often each example is to be trained, by the ledger alone."""
-    folder = OutputFolder(store)
+def planned_times(run: Run) -> torch.Tensor:
+    """How often each example is to be trained, by the run's ledger alone."""
+    folder = OutputFolder(run.store)
     ledger = read_ledger(folder, folder.records()[0])
-    data, task = ground.store(data_url), Counted()
+    data, task, path = run.ground.store(run.ground.data_url), Counted(), run.folder / "shard.jsonl"
     times = torch.zeros(MAX_EXAMPLES, dtype=torch.int64)
     for part in _all_parts(ledger):
-        path = ground.folder / "shard.jsonl"
         path.write_bytes(data.read(part.shard.key))
         examples = task.read(path)
         for index in indices_of(part, task, examples).tolist():
@@ -193,9 +192,15 @@ def check_clean(run: Run) -> None:
     slots = [path.relative_to(run.scratch).as_posix() for path in run.scratch.glob("perdure-cache-*/*")]
     assert len(slots) <= 1, slots
     assert list(run.scratch.rglob("*.partial")) == []
+    assert unfinished_uploads(run) == []
     if run.ground.server is None:
         assert list((Path(run.url) / ".partial").iterdir()) == []
-    else:
-        bucket, _, prefix = run.url.removeprefix("s3://").partition("/")
-        found = run.ground.server.client.list_multipart_uploads(Bucket=bucket, Prefix=prefix + "/")
-        assert found.get("Uploads", []) == [], "unfinished uploads"
+
+
+def unfinished_uploads(run: Run) -> list[str]:
+    """Keys of uploads that the server has parts of."""
+    if run.ground.server is None:
+        return []
+    bucket, _, prefix = run.url.removeprefix("s3://").partition("/")
+    found = run.ground.server.client.list_multipart_uploads(Bucket=bucket, Prefix=prefix + "/")
+    return [upload["Key"] for upload in found.get("Uploads", ())]

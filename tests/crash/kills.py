@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.crash.forks import Forks
-from tests.crash.ground import Ground, Run, check_clean, check_exact, check_whole
+from tests.crash.ground import Ground, Run, check_clean, check_exact, check_whole, unfinished_uploads
 from tests.crash.tripwire import KILLED, Kill
 
 PHASES = ("claim", "fetch", "census", "step", "snapshot", "upload", "record", "prune", "export", "leave")
@@ -22,6 +22,12 @@ class Tally:
     num_submissions: int = 0
     num_missed: int = 0
     """Kills whose moment did not come, because the run was done before."""
+    num_unfinished: int = 0
+    """Multipart uploads that were found cut off after a kill."""
+
+    def of(self, phase: str) -> Counter[str]:
+        """Kills in a phase, by when."""
+        return Counter({when: num for (name, when), num in self.kills.items() if name == phase})
 
     def add(self, other: "Tally") -> None:
         """Take what another one counted."""
@@ -29,6 +35,12 @@ class Tally:
         self.num_trials += other.num_trials
         self.num_submissions += other.num_submissions
         self.num_missed += other.num_missed
+        self.num_unfinished += other.num_unfinished
+
+
+def phases_of(tally: Tally) -> list[str]:
+    """The ten first, then what else was met."""
+    return [*PHASES, *sorted({phase for phase, _ in tally.kills} - set(PHASES))]
 
 
 def trial(ground: Ground, forks: Forks, name: str, kills: Sequence[Kill]) -> Tally:
@@ -60,6 +72,7 @@ def _killed(run: Run, forks: Forks, kill: Kill, tally: Tally) -> None:
         assert code == 0, f"exit code {code}"
         tally.num_missed += 1
     check_whole(run.store)
+    tally.num_unfinished += len(unfinished_uploads(run))
 
 
 def last_kill(run: Run) -> tuple[str, str]:

@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from cloud.store import Entry, Store, Writer
 from cloud.wrapped import Wrapped
@@ -23,14 +24,20 @@ PARTS_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Kill:
-    """The `number`-th time (from 1) that this moment of this phase comes; `phase` "": of any phase."""
+    """The `number`-th time (from 1) that this moment of this phase comes; of phase `time`, so many milliseconds in."""
 
     phase: str
     when: When
     number: int
 
     def __str__(self) -> str:
-        return f"{self.when} {self.phase or 'operation'} {self.number}"
+        return f"{self.when} {self.phase} {self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Kill":
+        """The inverse of `str`."""
+        when, phase, number = text.split()
+        return cls(phase, cast(When, when), int(number))
 
 
 class Tripwire:
@@ -40,6 +47,10 @@ class Tripwire:
         self.passed: Counter[tuple[str, str]] = Counter()
         self._kill, self._note = kill, note
         self._lock = threading.Lock()
+        if kill is not None and kill.phase == "time":
+            timer = threading.Timer(kill.number / 1000, self._end, ("time", "middle", "SIGKILL"))
+            timer.daemon = True
+            timer.start()
 
     def passes(self, phase: str, when: When, what: str) -> None:
         """A moment comes by, in any thread."""
@@ -48,8 +59,7 @@ class Tripwire:
             if self._kill is not None and self._is_at(self._kill, phase, when):
                 if when == "middle":
                     time.sleep(PARTS_SECONDS)
-                self._note(json.dumps({"phase": phase, "when": when, "what": what}).encode() + b"\n")
-                os._exit(KILLED)
+                self._end(phase, when, what)
 
     def around(self, phase: str, function: Callable[..., T]) -> Callable[..., T]:
         """The function, with its begin and end on the way."""
@@ -62,11 +72,14 @@ class Tripwire:
 
         return run
 
+    def _end(self, phase: str, when: When, what: str) -> None:
+        self._note(json.dumps({"phase": phase, "when": when, "what": what}).encode() + b"\n")
+        if phase == "time":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(KILLED)
+
     def _is_at(self, kill: Kill, phase: str, when: When) -> bool:
-        if kill.phase:
-            return (phase, when) == (kill.phase, kill.when) and self.passed[phase, when] == kill.number
-        total = sum(num for (_, moment), num in self.passed.items() if moment == kill.when)
-        return when == kill.when and total == kill.number
+        return (phase, when) == (kill.phase, kill.when) and self.passed[phase, when] == kill.number
 
 
 class Wired(Wrapped):
