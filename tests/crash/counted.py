@@ -13,24 +13,23 @@ from tests.trainer.toy import NUM_FEATURES, Toy
 from trainer.task import TaskSettings
 from trainer.vocabulary import Vocabulary
 
-MAX_EXAMPLES = 1024
-
 
 class CountedSettings(TaskSettings):
-    """How large a checkpoint is: numbers that nothing changes, so that an upload takes several parts."""
+    """How many examples are counted, and how large a checkpoint is: `num_ballast` numbers that nothing changes."""
 
+    num_counted: int = 1024
     num_ballast: int = 0
 
 
 class CountedNet(nn.Module):
     """BatchNorm and dropout, and beside them the times that each example came by in training."""
 
-    def __init__(self, inner: nn.Module, num_ballast: int) -> None:
+    def __init__(self, inner: nn.Module, settings: CountedSettings) -> None:
         super().__init__()
         self.inner = inner
         self.times: Tensor
-        self.register_buffer("times", torch.zeros(MAX_EXAMPLES, dtype=torch.int64))
-        self.register_buffer("ballast", torch.arange(num_ballast, dtype=torch.float32))
+        self.register_buffer("times", torch.zeros(settings.num_counted, dtype=torch.int64))
+        self.register_buffer("ballast", torch.arange(settings.num_ballast, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x)  # type: ignore[no-any-return]
@@ -46,7 +45,7 @@ class Counted(Toy):
         return str(example["id"])
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
-        return CountedNet(super().build(vocabulary), self.settings.num_ballast)
+        return CountedNet(super().build(vocabulary), self.settings)
 
     def collate(self, examples: Sequence[Any], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Any:
         ids = torch.tensor([example["id"] for example in examples])

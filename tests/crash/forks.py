@@ -117,6 +117,8 @@ def _child(submission: Submission) -> None:
     code = 71
     try:
         code = run(submission)
+    except KeyboardInterrupt:  # before the job took its signals over
+        code = 143
     finally:
         os._exit(code)
 
