@@ -14,10 +14,11 @@ from cloud.errors import Damaged, NoSuchBucket
 from cloud.findings import Finding
 from cloud.open import open_store
 from cloud.records import Record
+from cloud.scratch import scratch_directory
 from cloud.store import Store
 from cloud.urls import without_credentials
 from entrypoint.console import Console
-from entrypoint.places import options, scratch_directory
+from entrypoint.places import options
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 
