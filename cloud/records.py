@@ -131,6 +131,7 @@ class Outcome(_Sealed):
     epoch: int | None = None
     round: int | None = None
     num_examples_trained: int = 0
+    promoted: bool | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
 
     def bounded(self) -> "Outcome":

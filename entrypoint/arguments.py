@@ -1,6 +1,7 @@
 """The command line: argparse made from the settings, and the spellings that people and platforms use."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,6 +14,7 @@ from entrypoint.values import COMMAND_LINE, Given, Layer, name_of, pair, unquote
 
 _BOOLEANS = frozenset(name for name, field in FIELDS.items() if type_of(field) is bool)
 _BOOLEAN_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
+_DASHED_VALUE = re.compile(r"-[A-Za-z]\w+")  # "-loss" of --best_metric, which argparse would take for an option
 _EPILOG = """\
 The word that ends a description is the setting's class: `run` is fixed for the
 output folder, `round` is read when a round of new data starts, `now` at every
@@ -35,7 +37,7 @@ class Arguments:
 def parse(argv: Sequence[str]) -> Arguments:
     """Take a command line apart; SettingsError where an option lacks its value."""
     command, words = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else (DEFAULT, argv)
-    known, rest = _parser(command).parse_known_args(_normalised(words))
+    known, rest = _parser(command).parse_known_args(_normalised(_with_dashed_values(words)))
     unknown, stray = _sorted_out(rest)
     values = {name: _given(value) for name, value in vars(known).items() if name not in SWITCHES}
     return Arguments(
@@ -92,6 +94,19 @@ def _add_settings(parser: _Parser, command: str) -> None:
                 action="append" if name == "set" else "store",
                 help=text if name in COMMANDS[command].reads else argparse.SUPPRESS,
             )
+
+
+def _with_dashed_values(words: Sequence[str]) -> list[str]:
+    """--best_metric -loss -> --best_metric=-loss."""
+    joined: list[str] = []
+    for word in words:
+        last = joined[-1] if joined else ""
+        takes_value = last.startswith("--") and name_of(last) in FIELDS and not _is_boolean(last)
+        if takes_value and _DASHED_VALUE.fullmatch(word):
+            joined[-1] = f"{last}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _normalised(words: Sequence[str]) -> list[str]:

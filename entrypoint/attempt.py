@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cloud.attempts import attempts_in
 from cloud.claim import Claim, claim
 from cloud.errors import CloudError
 from cloud.folder import Chosen, OutputFolder
@@ -51,6 +52,7 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
         )
     try:
         report.began(held.number, config.train_url, config.task)
+        report.told_removed |= _removed_before(output, held.number)
         chosen = result_of(early, stop.check)
         if not reading.is_newest(chosen):  # what was fetched before the claim counts only if it is still the newest
             chosen = predownload()
@@ -68,3 +70,9 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
 def _predownload(reading: OutputFolder, config: JobConfig, scratch: Path, report: Report, stop: Stop) -> Chosen | None:
     with report.phase("predownload"), report.fetching():
         return reading.choose(scratch, stop.check, start_over=config.start_over)
+
+
+def _removed_before(output: Store, number: int) -> set[str]:
+    """The removed shards that the attempt before went on without: they are not news."""
+    before = [file for file in attempts_in(output).claims(number - 1) if file and file.outcome != "failed"]
+    return {key for file in before for key in file.removed_shards}

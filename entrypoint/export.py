@@ -34,6 +34,7 @@ def export(folder: HeldFolder, output: Store, name: str, task: Task, state: Trai
         "vocabulary": state.vocabulary.to_dict(),
         "epoch": state.progress.epoch,
         "global_step": state.progress.global_step,
+        "scores": state.progress.scores,
         "weights": {
             "file": WEIGHTS.rpartition("/")[2],
             "size": len(weights),

@@ -10,6 +10,7 @@ from cloud.catalog import Changes
 from cloud.records import Outcome, Rejected
 from entrypoint.console import Console
 from entrypoint.console import Progress as Bar
+from entrypoint.phrases import count, duration, new_labels, shown
 
 if TYPE_CHECKING:  # torch takes seconds: the claim does not wait for it
     from trainer.ledger import Round
@@ -42,6 +43,8 @@ class Report:
         self.metrics: list[dict[str, Any]] = []
         self.progress: Progress | None = None
         self.best_metric = ""
+        self.told_removed: set[str] = set()
+        """Keys of shards that are known to be gone: the attempt before, or this one, has said so."""
         self._started = started
         self._facts: dict[str, Any] = {}
         self._first: Progress | None = None
@@ -79,7 +82,7 @@ class Report:
         self._facts["resumed_from"] = name
         self.refused(rejected)
         for names, reason in _by_reason(rejected):
-            self.console.warning(f"passed over {_shown(names)}: {reason}")
+            self.console.warning(f"passed over {shown(names)}: {reason}")
         refused = ", ".join(one.name for one in rejected[:3]) + (", ..." if len(rejected) > 3 else "")
         done = self.progress
         place = name or ("none: a new run" + (f" that begins with {origin}" if origin else ""))
@@ -95,10 +98,12 @@ class Report:
         """What the catalog found, before any census."""
         for kind, entries in (("appended", changes.appended), ("changed", changes.changed)):
             self._add(f"{kind}_shards", [entry.key for entry in entries])
+        gone = [key for key in changes.removed if key not in self.told_removed]
         self._add("removed_shards", changes.removed)
-        for what, keys in (("gone", changes.removed), ("edited", [entry.key for entry in changes.changed])):
+        self.told_removed |= set(changes.removed)
+        for what, keys in (("gone", gone), ("edited", [entry.key for entry in changes.changed])):
             if keys:
-                text = f"{_count(len(keys), 'shard')} {what} since trained: {_shown(keys)}"
+                text = f"{count(len(keys), 'shard')} {what} since trained: {shown(keys)}"
                 self.console.line("data", text, **{what: list(keys)})
 
     def data(self, round: "Round", num_same: int) -> None:
@@ -108,26 +113,29 @@ class Report:
         edited = sum(1 for shard in new if shard.new is not None)
         vanished = sum(shard.num_vanished for shard in new)
         counts = ((num_same, "shard", " as before"), (len(new) - edited, "new shard", ""), (edited, "edited shard", ""))
-        shards = ", ".join(f"{_count(num, noun)}{how}" for num, noun, how in counts if num)
-        examples = _count(round.num_new, "new example" if edited else "example")
+        shards = ", ".join(f"{count(num, noun)}{how}" for num, noun, how in counts if num)
+        num_eval = sum(1 for shard in round.shards if shard.split == "eval")
+        shards += f" and {num_eval} for evaluation" if num_eval else ""
+        examples = count(round.num_new, "new example" if edited else "example")
         gone = f", {vanished} vanished" if edited else ""
-        text = f"{shards}: {examples}{gone}{_labels(round.labels)}"
-        self.console.line("data", text, num_same=num_same, num_new=len(new), labels=list(round.labels))
+        text = f"{shards}: {examples}{gone}{new_labels(round.labels)}"
+        fields = {"num_same": num_same, "num_new": len(new), "num_eval": num_eval, "labels": list(round.labels)}
+        self.console.line("data", text, **fields)
 
     def same(self, num_same: int, num_waiting: int) -> None:
         """The data when no round starts: how many shards are known, and how many wait for the next one."""
         waits = f", {num_waiting} waiting for the next round" if num_waiting else ", none new"
-        self.console.line("data", f"{_count(num_same, 'shard')} as before{waits}", num_same=num_same)
+        self.console.line("data", f"{count(num_same, 'shard')} as before{waits}", num_same=num_same)
 
     def plan(self, round: "Round", goal: "Target", done: "Progress", steps: int) -> None:
         """What is left of a round: so many steps."""
         left = goal.num_examples - done.example
         old = f" + {round.num_old} old" if round.num_old else ""
         rate = done.train_seconds / done.num_examples if done.num_examples else 0.0
-        takes = f", about {_duration(left * rate)}" if rate else ""
+        takes = f", about {duration(left * rate)}" if rate else ""
         going = f" from example {done.example} of {goal.num_examples}" if done.example else ""
-        text = f"round {round.number}: {_count(goal.num_epochs, 'epoch')} over {round.num_new} new{old}{going}, "
-        self.console.line("plan", f"{text}{_count(steps, 'step')}{takes}", round=round.number, num_steps=steps)
+        text = f"round {round.number}: {count(goal.num_epochs, 'epoch')} over {round.num_new} new{old}{going}, "
+        self.console.line("plan", f"{text}{count(steps, 'step')}{takes}", round=round.number, num_steps=steps)
         self.trains(done)
 
     @property
@@ -144,6 +152,7 @@ class Report:
         """An epoch is over."""
         self.metrics.append(
             {
+                "kind": "epoch",
                 "attempt": self._facts["attempt"],
                 "round": progress.round,
                 "epoch": progress.epoch,
@@ -162,6 +171,17 @@ class Report:
         if len(self.metrics) == 1:
             self._check_best_metric(end.metrics)
 
+    def round(self, end: Mapping[str, Any], advice: str) -> None:
+        """A round is over. Of the first one the last epoch's line has said all."""
+        from entrypoint.ended import headline, lines
+
+        self.metrics.append({"attempt": self._facts["attempt"], **end})
+        self._facts["promoted"] = end["promoted"]
+        if end["round"] > 1 and end["metrics"]:
+            self.console.table("round", headline(end), lines(end["metrics"]), **self.metrics[-1])
+        if not end["promoted"]:
+            self.console.warning(f"model/ is left as it was: {end['kept_because']}; {advice}")
+
     def early(self, progress: "Progress") -> None:
         """A round that --early_stopping_epochs ended."""
         score = f"{self.best_metric.removeprefix('-')} has not improved since epoch {progress.best_epoch}"
@@ -175,6 +195,8 @@ class Report:
         """The last line of an attempt that came to the end."""
         epoch = self.progress.epoch if self.progress else 0
         what = f"epoch {epoch}{self._last_score()}" if self.has_trained else f"nothing new since epoch {epoch}"
+        if self.progress and self.progress.kept_because:
+            what += ", whose model was not promoted"
         self.console.line("done", f"{what}. {advice}", epoch=epoch)
 
     def outcome(self, kind: str, exit_code: int, error: str | None) -> Outcome:
@@ -213,22 +235,19 @@ class Report:
         self._facts[name] = tuple(dict.fromkeys((*self._facts.get(name, ()), *keys)))
 
     def _last_score(self) -> str:
-        metric = self.best_metric.removeprefix("-")
-        if not self.metrics or not isinstance(self.metrics[-1]["metrics"].get(metric), float):
-            loss = self.metrics[-1]["loss"] if self.metrics else None
-            return f": loss {loss:.4g}" if loss is not None else ""
-        metrics = self.metrics[-1]["metrics"]
-        return f": {metric} {metrics[metric]:.3f}{_old_and_new(metrics.get('by_label_round', {}), metric)}"
+        last = next((line for line in reversed(self.metrics) if line["kind"] == "epoch"), None)
+        if last is None:
+            return ""
+        metric, metrics = self.best_metric.removeprefix("-"), last["metrics"]
+        if not isinstance(metrics.get(metric), float):
+            return f": loss {last['loss']:.4g}" if last["loss"] is not None else ""
+        return f": {metric} {metrics[metric]:.3f}{_old_and_new(metrics, metric)}"
 
 
-def _old_and_new(by_round: Mapping[str, Any], metric: str) -> str:
-    """The score of the labels that the newest round brought, beside that of all before, weighted by their examples."""
-    if len(by_round) < 2 or not all(isinstance(group.get(metric), float) for group in by_round.values()):
-        return ""
-    *old, new = by_round.values()
-    num = sum(group["num_examples"] for group in old)
-    before = sum(group[metric] * group["num_examples"] for group in old) / num
-    return f" (old labels {before:.3f}, new {new[metric]:.3f})"
+def _old_and_new(metrics: Mapping[str, Any], metric: str) -> str:
+    """The score of the labels known before the newest round, and of those that it brought."""
+    old, new = (metrics.get(group, {}).get(metric) for group in ("old_labels", "new_labels"))
+    return "" if old is None or new is None else f" (old labels {old:.3f}, new {new:.3f})"
 
 
 def _by_reason(rejected: Sequence[Rejected]) -> list[tuple[list[str], str]]:
@@ -237,23 +256,3 @@ def _by_reason(rejected: Sequence[Rejected]) -> list[tuple[list[str], str]]:
     for one in rejected:
         names.setdefault(one.reason, []).append(one.name)
     return [(same, reason) for reason, same in names.items()]
-
-
-def _shown(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _labels(labels: Sequence[str]) -> str:
-    if not labels:
-        return ""
-    shown = ", ".join(repr(label) for label in labels[:5]) + (", ..." if len(labels) > 5 else "")
-    return f", new label {shown}" if len(labels) == 1 else f", {len(labels)} new labels {shown}"
-
-
-def _count(num: int, noun: str) -> str:
-    return f"{num} {noun}{'' if num == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -15,6 +15,7 @@ from cloud.urls import without_credentials
 from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
 from entrypoint.census import Census
+from entrypoint.ended import advice, check_promotion, facts, judge
 from entrypoint.errors import SettingsError, Stopped
 from entrypoint.export import export
 from entrypoint.initial import Initial, initial
@@ -26,9 +27,10 @@ from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.checkpoint import Payload
+from trainer.comparison import Before
 from trainer.data import Loader, Part, indices_of
 from trainer.device import pick_device
-from trainer.errors import DataError, TrainerError
+from trainer.errors import DataError, Incomparable, TrainerError
 from trainer.evaluate import Evaluation, best_metric
 from trainer.ledger import Ledger, Round
 from trainer.loop import EpochEnd, Training
@@ -82,8 +84,10 @@ class Session:
 
     def plan(self) -> Training | None:
         """What is left of the newest round, else the round that new shards form; None when all is done."""
-        changes = self._rounds.look(self._ledger)
         round = self._unfinished()
+        if round is None and self._state is not None and not self._state.progress.kept_because:
+            export(self._folder, self._output, task_name(self._config), self.task, self._state)
+        changes = self._rounds.look(self._ledger)
         if round is not None:
             check_unfinished(self._ledger, round, changes)
             self._report.same(changes.num_same, self._rounds.num_waiting(changes))
@@ -117,7 +121,7 @@ class Session:
         """Publish the state as it is now, in the background."""
         training.settle()
         if epoch_end is not None:
-            self._report.epoch(training.state.progress, epoch_end)
+            self._tell(training, epoch_end)
         metrics = None if epoch_end is None else epoch_end.metrics
         round_settings = self._ledger.header(len(self._ledger))["settings"]
         now = now_settings(self._config, self.task, self.device)
@@ -139,9 +143,7 @@ class Session:
             self._report.early(training.state.progress)
 
     def done(self) -> None:
-        """Nothing is left: see that the exported model is that of the newest checkpoint, and say so."""
-        if self._state is not None:
-            export(self._folder, self._output, task_name(self._config), self.task, self._state)
+        """Nothing is left: say so."""
         self._report.done()
 
     def rescue(self) -> None:
@@ -163,6 +165,32 @@ class Session:
             except Stopped:  # it came while a shard was waited for
                 return None
 
+    def _tell(self, training: Training, epoch_end: EpochEnd) -> None:
+        """Say what came of an epoch, and of the round when it was its last: what is saved now is decided now."""
+        progress = training.state.progress
+        judge(self._config, progress, epoch_end.metrics)
+        self._report.epoch(progress, epoch_end)
+        if training.is_done():
+            progress.note_promoted()
+            end = facts(training.loader.round, progress, epoch_end.metrics)
+            self._report.round(end, advice(self._config, self._ledger, progress, training.loader.goal))
+
+    def _before(self, evaluation: Evaluation) -> Before | None:
+        """What the network says of today's evaluation data before another round; None where it can say nothing."""
+        if self._state is None or not len(self._ledger):
+            return None
+        fixed = self._ledger.header(len(self._ledger))["settings"]
+        self.task.settings = in_round(self._todays_sets, fixed.get("set", {}))
+        with self._report.phase("train"), self._report.phase("evaluate"):
+            try:
+                before = evaluation.before(self._state, self.stopping)
+            except Incomparable as error:
+                text = f"the network as it was cannot be judged on today's evaluation data: {error}"
+                self._report.console.warning(f"{text}; forgetting and flips are not told")
+                return None
+        self._stop.check()
+        return before
+
     def _set_state(self, state: TrainState) -> None:
         """Go on with this state; the report follows its progress."""
         self._state = state
@@ -180,12 +208,17 @@ class Session:
     def _begin(self, round: Round) -> None:
         """Make `round` the newest: grow vocabulary and network, and publish its ledger before the first step."""
         ledger = self._ledger.with_round(round.to_lines)
-        Evaluation(ledger, self._opened, self._config).check_labels()
+        evaluation = Evaluation(ledger, self._opened, self._config)
+        evaluation.check_labels()
+        before = self._before(evaluation)
         self.task.settings = self._todays_sets
-        before = self._initial.state if self._initial else self._state
-        known = before.vocabulary if before else Vocabulary()
-        vocabulary = self.task.grow(known, round.labels, self._new_examples(round))
-        self._set_state(self._grown(before, round, vocabulary))
+        start = self._initial.state if self._initial else self._state
+        known = start.vocabulary if start else Vocabulary()
+        oov_rate = self.task.oov_rate(known, self._new_examples(round)) if start else None
+        vocabulary = self.task.grow(known, round.labels, self._new_examples(round, with_resources=True))
+        state = self._grown(start, round, vocabulary)
+        state.progress.before, state.progress.oov_rate = before, oov_rate
+        self._set_state(state)
         self._initial = None
         file = self._folder.write_ledger(round.number, round.to_lines())
         self._ledger, self._ledger_files = ledger, (*self._ledger_files, file)
@@ -203,13 +236,13 @@ class Session:
         state.progress = state.progress.in_round(round.number)
         return state
 
-    def _new_examples(self, round: Round) -> Iterator[Any]:
+    def _new_examples(self, round: Round, *, with_resources: bool = False) -> Iterator[Any]:
         """What the round brings, example by example, for a task whose vocabulary is more than its labels."""
         own = [shard for shard in round.shards if shard.split == "train"]
         self._opened.prefetch(own)
         for shard in own:
             with self._opened.open(shard) as examples:
-                yield from getattr(examples, "resources", ())
+                yield from getattr(examples, "resources", ()) if with_resources else ()
                 for index in indices_of(Part(shard, None, shard.num_new), self.task, examples).tolist():
                     self._stop.check()
                     yield examples[index]
@@ -221,6 +254,7 @@ class Session:
         self.task.settings = in_round(self._todays_sets, round.settings.get("set", {}))
         goal = target(round, self._config, self._state.progress)
         self._evaluation = Evaluation(self._ledger, self._opened, settings)
+        check_promotion(self._config, self._state.progress.before, can_evaluate=bool(self._evaluation))
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
         self._report.plan(round, goal, self._state.progress, loader.num_steps_left(self._state.progress.example))
         self._training = Training(self.task, self._state, loader, settings)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
+from entrypoint import promote
 from trainer.settings import Class, TrainSettings, setting
 
 GROUPS: Mapping[str, str] = {
@@ -69,6 +70,11 @@ class JobConfig(TrainSettings):
         when="now",
         group="rounds",
     )
+    promote_if: str = setting(
+        "", "conditions under which a later round's model replaces the exported one, such as "
+        "'accuracy >= best - 0.01 and negative_flip_rate <= 0.02'; empty: always",
+        when="now", group="rounds",
+    )  # fmt: skip
 
     on_changed_shard: Literal["diff", "fail", "ignore"] | None = setting(
         None, "a shard with new content: train its new examples, stop, or go on as if it were the old one; "
@@ -151,6 +157,7 @@ class JobConfig(TrainSettings):
             raise ValueError(f"--micro_batch_size {self.micro_batch_size}: is above --batch_size {self.batch_size}")
         if self.endpoint_url is not None and not _ADDRESS.fullmatch(self.endpoint_url):
             raise ValueError(f"--endpoint_url {self.endpoint_url}: must be an address such as https://host:9000")
+        promote.parse(self.promote_if)
         if self.retry_exit_code in _TAKEN_EXIT_CODES:
             raise ValueError(f"--retry_exit_code {self.retry_exit_code}: means already that a retry does not help")
         return self

@@ -7,6 +7,7 @@ TrainerError
 ├── CheckpointError     a checkpoint's content is bad
 ├── Incompatible        a whole checkpoint that does not fit the settings
 ├── SettingError        a setting that cannot be used, found out here
+├── Incomparable        the network before a round cannot be judged on today's evaluation data
 └── NonFinite           a loss or parameter became NaN or infinite
 """
 
@@ -41,6 +42,10 @@ class Incompatible(TrainerError):
 
 class SettingError(TrainerError):
     """A setting that cannot be used."""
+
+
+class Incomparable(TrainerError):
+    """The network before a round cannot be judged on today's evaluation data; the text says why."""
 
 
 class NonFinite(TrainerError):

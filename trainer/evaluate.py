@@ -1,4 +1,4 @@
-"""Scores on the evaluation data: as a whole, by the round that brought a shard, by the round that brought a label."""
+"""Scores on the evaluation data: as a whole, by the round of shard or label, against the network before the round."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from trainer.census import usable_indices
+from trainer.comparison import Before, flips, forgetting, named_scores, numbers, packed, unpacked
 from trainer.device import autocast, to_device
-from trainer.errors import DataError
+from trainer.errors import DataError, Incomparable, reason
 from trainer.ledger import Ledger, Shard
 from trainer.opened import OpenShards
 from trainer.settings import TrainSettings
 from trainer.state import TrainState
-from trainer.task import Task
+from trainer.task import UNREADABLE, Task
 from trainer.vocabulary import Vocabulary
 
 
@@ -25,6 +26,7 @@ class _Judged:
     """What `predict` said of one example, the round that brought its shard and the one that brought its label."""
 
     prediction: Any
+    right: bool | None
     shard_round: int
     label_round: int | None
 
@@ -35,8 +37,13 @@ class Evaluation:
     def __init__(self, ledger: Ledger, opened: OpenShards, settings: TrainSettings) -> None:
         self._shards = ledger.evaluation()
         self._label_rounds = ledger.rounds_of_labels()
+        self._newest = len(ledger)
         self._opened = opened
         self._settings = settings
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._shards)
 
     def check_labels(self) -> None:
         """DataError when an evaluation shard has a label that no training shard brought."""
@@ -50,35 +57,78 @@ class Evaluation:
 
     def scores(self, state: TrainState, stopping: Callable[[], bool]) -> Mapping[str, Any] | None:
         """All scores, {} without evaluation data; None when `stopping()` became true between two batches."""
+        judged = self._judged(state, lambda examples, number: self._judge(state, examples, number), stopping)
+        if judged is None:
+            return None
+        return self._summary(judged, state) if judged else {}
+
+    def before(self, state: TrainState, stopping: Callable[[], bool]) -> Before | None:
+        """What the network before the newest round, not grown yet, says of the examples whose labels it knows.
+
+        None without any, and when `stopping()` became true; Incomparable when the task cannot judge them.
+        """
+        judged = self._judged(state, lambda examples, number: self._judge_known(state, examples, number), stopping)
+        known = [one for one in judged or () if self._was_known(one.label_round)]
+        if judged is None or not known:
+            return None
+        scores = self._numbers(known, state.vocabulary)
+        num_examples = int(scores.pop("num_examples"))
+        return Before(scores=scores, num_examples=num_examples, right=packed([one.right for one in judged]))
+
+    def _judged(
+        self, state: TrainState, judge: Callable[[Sequence[Any], int], list[_Judged]], stopping: Callable[[], bool]
+    ) -> list[_Judged] | None:
+        """What `judge` makes of every batch, in the order of the data; None when a stop came between two."""
         state.net.eval()
         judged: list[_Judged] = []
         with torch.no_grad(), autocast(self._settings, state.device):
-            for batch in self._batches(state):
-                judged += batch
+            for shard_round, examples in self._batches():
+                judged += judge(examples, shard_round)
                 if stopping():
                     return None
-        return self._summary(judged, state.vocabulary) if judged else {}
+        return judged
 
-    def _batches(self, state: TrainState) -> Iterator[list[_Judged]]:
+    def _batches(self) -> Iterator[tuple[int, list[Any]]]:
+        """Examples, and the round that first saw their shard."""
         self._opened.prefetch([shard for _, shard in self._shards])
         size = self._settings.micro_batch_size or self._settings.batch_size
         for number, shard in self._shards:
             with self._opened.open(shard) as examples:
                 indices = _indices(shard)
                 for start in range(0, len(indices), size):
-                    chosen = [examples[index] for index in indices[start : start + size].tolist()]
-                    yield self._judge(state, chosen, number)
+                    yield number, [examples[index] for index in indices[start : start + size].tolist()]
 
     def _judge(self, state: TrainState, examples: Sequence[Any], shard_round: int) -> list[_Judged]:
         task = self._opened.task
         batch = to_device(task.collate(examples, state.vocabulary, None), state.device)
-        labels = [task.label(example) for example in examples]
-        rounds = [None if label is None else self._label_rounds.get(label) for label in labels]
         predictions = task.predict(state.net, batch)
-        return [_Judged(item, shard_round, known) for item, known in zip(predictions, rounds, strict=True)]
+        return [
+            _Judged(said, task.right(said), shard_round, self._label_round(example))
+            for said, example in zip(predictions, examples, strict=True)
+        ]
 
-    def _summary(self, judged: Sequence[_Judged], vocabulary: Vocabulary) -> Mapping[str, Any]:
-        scores = self._opened.task.scores
+    def _judge_known(self, state: TrainState, examples: Sequence[Any], shard_round: int) -> list[_Judged]:
+        """As `_judge`, of a network that knows no label of the newest round: those examples are not shown to it."""
+        rounds = [self._label_round(example) for example in examples]
+        known = [example for example, number in zip(examples, rounds, strict=True) if self._was_known(number)]
+        try:
+            judged = iter(self._judge(state, known, shard_round) if known else ())
+        except (*UNREADABLE, RuntimeError) as error:  # the task met a name that is none of a label
+            raise Incomparable(reason(error)) from error
+        return [
+            next(judged) if self._was_known(number) else _Judged(None, None, shard_round, number) for number in rounds
+        ]
+
+    def _label_round(self, example: Any) -> int | None:
+        label = self._opened.task.label(example)
+        return None if label is None else self._label_rounds.get(label)
+
+    def _was_known(self, label_round: int | None) -> bool:
+        """Whether the network before the newest round could know a label of that round; no label is no hindrance."""
+        return label_round is None or label_round < self._newest
+
+    def _summary(self, judged: Sequence[_Judged], state: TrainState) -> Mapping[str, Any]:
+        scores, vocabulary = self._opened.task.scores, state.vocabulary
         by_shard = _grouped(judged, [one.shard_round for one in judged])
         by_label = _grouped(judged, [one.label_round for one in judged])
         return {
@@ -87,7 +137,29 @@ class Evaluation:
             "by_label_round": {
                 str(n): _counted(scores(group, vocabulary), len(group)) for n, group in by_label.items()
             },
+            **(self._compared(judged, state) if self._newest > 1 else {}),
         }
+
+    def _compared(self, judged: Sequence[_Judged], state: TrainState) -> Mapping[str, Any]:
+        """Old and new labels apart, and both networks on the examples that the one before the round could know."""
+        is_old = [self._was_known(one.label_round) for one in judged]
+        old = [one for one, was_known in zip(judged, is_old, strict=True) if was_known]
+        new = [one for one, was_known in zip(judged, is_old, strict=True) if not was_known]
+        groups = {"old_labels": old, "new_labels": new}
+        scores = {name: self._numbers(group, state.vocabulary) for name, group in groups.items() if group}
+        before = state.progress.before
+        if before is None or not old:
+            return scores
+        return {
+            **scores,
+            "before": {**before.scores, "num_examples": before.num_examples},
+            "forgetting": forgetting(before.scores, scores["old_labels"]),
+            "flips": flips(unpacked(before.right, len(judged))[is_old], [one.right for one in old]),
+        }
+
+    def _numbers(self, judged: Sequence[_Judged], vocabulary: Vocabulary) -> dict[str, float]:
+        scores = self._opened.task.scores([one.prediction for one in judged], vocabulary)
+        return {**numbers(plain_scores(scores)), "num_examples": len(judged)}
 
 
 @torch.no_grad()
@@ -140,7 +212,7 @@ def best_metric(task: Task, settings: TrainSettings) -> str:
 
 def score_of(metrics: Mapping[str, Any], name: str) -> float | None:
     """The score that tells a better checkpoint, higher being better; of "-loss" the negative; None when not there."""
-    value = metrics.get(name.removeprefix("-"))
-    if not isinstance(value, (int, float)):
+    value = named_scores(metrics).get(name.removeprefix("-"))
+    if value is None:
         return None
     return -float(value) if name.startswith("-") else float(value)

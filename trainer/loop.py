@@ -77,8 +77,10 @@ class Training:
         if self.is_done():
             return
         with closing(in_background(self.loader.batches(progress.example), PREFETCH_BATCHES, stopping)) as batches:
+            started = time.perf_counter()
             for batch in batches:
                 self._step(batch)
+                self._took(time.perf_counter() - started)
                 ends = batch.end % goal.epoch_examples == 0
                 if ends:
                     progress.waits_for = "evaluate"
@@ -87,6 +89,7 @@ class Training:
                     return
                 if self.is_done():
                     return
+                started = time.perf_counter()
 
     def settle(self) -> None:
         """Look at the losses since the last look; NonFinite names the first step that has none, and its shards."""
@@ -105,7 +108,6 @@ class Training:
 
     def _step(self, batch: Batch) -> None:
         """One optimizer update. Its loss: the sum over its examples divided by their number, however accumulated."""
-        started = time.perf_counter()
         state, settings, progress = self.state, self.settings, self.state.progress
         set_learning_rate(state.optimizer, learning_rate_at(settings, progress.example, self.loader.goal.num_examples))
         state.optimizer.zero_grad(set_to_none=True)
@@ -121,11 +123,13 @@ class Training:
         progress.num_examples += batch.num_examples
         progress.example = batch.end
         self._pending.append((sum(losses[1:], losses[0]), progress.global_step, batch.parts))
-        seconds = time.perf_counter() - started
-        progress.seconds += seconds
-        progress.train_seconds += seconds
         if len(self._pending) >= LOOK_EVERY_STEPS:
             self.settle()
+
+    def _took(self, seconds: float) -> None:
+        """Count the time of a step, with its wait for the data: so long will the next ones take too."""
+        self.state.progress.seconds += seconds
+        self.state.progress.train_seconds += seconds
 
     def _backward(self, micro_batch: Any, number: int, batch: Batch) -> Tensor:
         """Add the gradients of one micro-batch; its loss, summed over its examples."""

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from trainer.comparison import Before
 from trainer.draw import sample, stream
 from trainer.errors import CheckpointError
 from trainer.ledger import Ledger, Replay, Round, Shard, total_labels, without_new
@@ -19,8 +20,13 @@ class Progress:
     """A place in the training. `epoch`, `global_step` and `num_examples` count from the beginning and are never reset.
 
     `example` is the place within the round: how many of its examples were trained. `loss_sum` and `seconds` are those
-    of the epoch under way, `train_seconds` those of all steps ever. `waits_for` is what comes next. `best` is the best
-    score of the round, reached in `best_epoch`.
+    of the epoch under way, `train_seconds` those of all steps ever, waiting for their data included. `waits_for` is
+    what comes next. `best` is the best score of the round, reached in `best_epoch`.
+
+    What the round did: `before` is the network before it on the same evaluation data, `oov_rate` the share of the new
+    examples that the vocabulary lacked, `scores` the numbers of the newest evaluation. `kept_because` says why the
+    network as of that evaluation may not replace the exported model; "": it may. `promoted_scores` are the lowest and
+    the highest of each score over the models that might.
     """
 
     round: int = 0
@@ -34,6 +40,16 @@ class Progress:
     waits_for: Literal["train", "evaluate"] = "train"
     best: float | None = None
     best_epoch: int = 0
+    before: Before | None = None
+    oov_rate: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    kept_because: str = ""
+    promoted_scores: dict[str, list[float]] = field(default_factory=dict)
+
+    def note_promoted(self) -> None:
+        """The network as it is may be exported: its scores are among those that later ones are compared with."""
+        if not self.kept_because:
+            self.promoted_scores = widened(self.promoted_scores, self.scores)
 
     def note_score(self, score: float | None) -> None:
         """Remember the best score of the round (higher is better) and the epoch that reached it."""
@@ -44,12 +60,14 @@ class Progress:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Progress":
         """The inverse of dataclasses.asdict; CheckpointError when it is not one."""
         try:
-            return cls(**plain)
+            before = Before(**plain["before"]) if plain.get("before") else None
+            return cls(**{**plain, "before": before})
         except TypeError as error:
             raise CheckpointError(f"progress: {error}") from error
 
     def in_round(self, number: int) -> "Progress":
         """The beginning of round `number`."""
+        self.note_promoted()
         return Progress(
             round=number,
             epoch=self.epoch,
@@ -57,7 +75,17 @@ class Progress:
             num_examples=self.num_examples,
             train_seconds=self.train_seconds,
             best_epoch=self.epoch,
+            promoted_scores=self.promoted_scores if number > 1 else {},  # another run's are none of this folder's
         )
+
+
+def widened(ranges: Mapping[str, Sequence[float]], scores: Mapping[str, float]) -> dict[str, list[float]]:
+    """Lowest and highest of each score, with those of one more model; again with the same model they stay."""
+    known = {name: list(pair) for name, pair in ranges.items()}
+    for name, value in scores.items():
+        low, high = known.get(name, (value, value))
+        known[name] = [min(low, value), max(high, value)]
+    return known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ ARGUMENTS = ("--task", "tests.e2e.noted:Noted", "--batch_size", "8", "--learning
 class Notes:
     """Ids of examples, as often as they came; `keys` counts those of a census, `steps` the forward passes of training.
 
-    `stop_at`: the forward pass during which the process gets SIGTERM; 0: none.
+    `stop_at`: the forward pass during which the process gets SIGTERM, `stop_evaluating_at` that of evaluation; 0: none.
     """
 
     trained: Counter[str] = field(default_factory=Counter)
@@ -35,6 +35,8 @@ class Notes:
     keys: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     stop_at: int = 0
+    batches_evaluated: int = 0
+    stop_evaluating_at: int = 0
 
 
 class Noted(Toy):
@@ -60,6 +62,17 @@ class Noted(Toy):
         if self.notes.steps == self.notes.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().loss(net, batch)
+
+    def predict(self, net: nn.Module, batch: Any) -> Sequence[Any]:
+        self.notes.batches_evaluated += 1
+        if self.notes.batches_evaluated == self.notes.stop_evaluating_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().predict(net, batch)
+
+    def oov_rate(self, vocabulary: Vocabulary, examples: Iterable[Any]) -> float | None:
+        """Of labels, which are all the words that there are."""
+        labels = [example["y"] for example in examples]
+        return sum(label not in vocabulary.ids("label") for label in labels) / len(labels)
 
 
 class Keyless(Noted):
@@ -96,9 +109,11 @@ class Bench:
 
     inside: Inside
 
-    def submit(self, *more: object, code: int = 0, stop_at: int = 0, **urls: object) -> Round:
+    def submit(
+        self, *more: object, code: int = 0, stop_at: int = 0, stop_evaluating_at: int = 0, **urls: object
+    ) -> Round:
         """One submission that must end with this code; `stop_at`: the step during which it gets SIGTERM."""
-        Noted.notes = notes = Notes(stop_at=stop_at)
+        Noted.notes = notes = Notes(stop_at=stop_at, stop_evaluating_at=stop_evaluating_at)
         said = self.inside.submit(*more, **urls)
         assert said.code == code, said.err
         return Round(said, notes)
@@ -118,10 +133,10 @@ class Bench:
         folder = OutputFolder(self.store(url))
         return list(folder.read_ledger(folder.records()[0].ledgers[number - 1]))
 
-    def metrics(self, attempt: int, url: object = None) -> list[dict[str, Any]]:
-        """The lines of an attempt's metrics."""
+    def metrics(self, attempt: int, url: object = None, kind: str = "epoch") -> list[dict[str, Any]]:
+        """The lines of an attempt's metrics, of one kind."""
         text = self.store(url).read(f"metrics/{attempt:06}.jsonl").decode()
-        return [json.loads(line) for line in text.splitlines()]
+        return [line for line in map(json.loads, text.splitlines()) if line["kind"] == kind]
 
 
 def content(ids: Iterable[str]) -> bytes:

@@ -56,6 +56,9 @@ class Points(Task):
     def predict(self, net: nn.Module, batch: tuple[Tensor, ...]) -> Sequence[Any]:
         return list(zip(batch[1].tolist(), net(batch[0]).argmax(1).tolist(), strict=True))
 
+    def right(self, prediction: Any) -> bool:
+        return bool(prediction[0] == prediction[1])
+
     def scores(self, predictions: Sequence[Any], vocabulary: Vocabulary) -> Mapping[str, Any]:
         return {"accuracy": sum(target == said for target, said in predictions) / len(predictions)}
 

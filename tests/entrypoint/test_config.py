@@ -52,6 +52,12 @@ def test_spellings_of_an_option(argv):
     assert (found.eval_url, found.save_every_seconds) == ("e", 5.0)
 
 
+@pytest.mark.parametrize("argv", [["--best_metric", "-loss"], ["--best_metric=-loss"], ["--best-metric", "-loss"]])
+def test_a_value_may_begin_with_a_dash(argv):
+    assert config([*argv, "--epochs", "3"]).best_metric == "-loss"
+    assert problems(["--best_metric", "--epochs", "3"]) == ["--best_metric: needs a value (from the command line)"]
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [

@@ -1,6 +1,7 @@
 """Training that is interrupted anywhere ends bit for bit where undisturbed training ends."""
 
 import io
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -239,3 +240,36 @@ def test_a_virtual_epoch_is_a_fixed_number_of_examples_over_several_passes(tmp_p
 def test_progress_of_a_new_round_keeps_the_counts_and_begins_anew():
     done = Progress(round=1, epoch=3, global_step=9, num_examples=70, example=70, best=0.5, best_epoch=2)
     assert done.in_round(2) == Progress(round=2, epoch=3, global_step=9, num_examples=70, best_epoch=3)
+
+
+def test_progress_of_an_older_file_is_read():
+    older = {"round": 2, "epoch": 3, "example": 5, "waits_for": "train"}
+    assert Progress.from_dict(older) == Progress(round=2, epoch=3, example=5)
+
+
+def test_what_was_promoted_is_remembered_from_round_to_round_and_what_was_not_is_not():
+    one = Progress(round=1, scores={"accuracy": 0.5})
+    two = one.in_round(2)
+    two.scores, two.kept_because = {"accuracy": 0.4}, "too low"
+    three = two.in_round(3)
+    three.scores = {"accuracy": 0.75}
+    three.note_promoted()
+    assert three.in_round(4).promoted_scores == {"accuracy": [0.5, 0.75]}
+    assert three.in_round(1).promoted_scores == {}, "another folder begins with it"
+
+
+def test_the_time_of_a_round_is_that_of_waiting_for_its_data_too(tmp_path):
+    bench = Bench(tmp_path)
+    bench.task.collate = partial(_slowly, bench.task.collate)
+    state = bench.start()
+    list(bench.training(state).run(lambda state: {}, lambda: False))
+    num_batches = 2 * state.progress.global_step  # each step's examples come in two micro-batches
+    assert 0.9 * num_batches * SLOW_SECONDS < state.progress.train_seconds
+
+
+SLOW_SECONDS = 0.01
+
+
+def _slowly(collate: Any, *arguments: Any) -> Any:
+    time.sleep(SLOW_SECONDS)
+    return collate(*arguments)

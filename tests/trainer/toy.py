@@ -55,6 +55,9 @@ class Toy(Task):
     def predict(self, net: nn.Module, batch: Any) -> Sequence[Any]:
         return list(zip(batch["y"].tolist(), net(batch["x"]).argmax(1).tolist(), strict=True))
 
+    def right(self, prediction: Any) -> bool:
+        return bool(prediction[0] == prediction[1])
+
     def scores(self, predictions: Sequence[Any], vocabulary: Vocabulary) -> Mapping[str, Any]:
         return {"accuracy": sum(target == said for target, said in predictions) / len(predictions)}
 
