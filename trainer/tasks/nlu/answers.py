@@ -1,11 +1,13 @@
 """What the network says of messages, as predictions by name."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.tasks.nlu.batch import Collated
 from trainer.tasks.nlu.messages import Entity
 from trainer.tasks.nlu.net import Net, States
+from trainer.tasks.nlu.renames import current, merged
+from trainer.tasks.nlu.renames import ids as renamed_ids
 from trainer.tasks.nlu.scores import Prediction
 from trainer.tasks.nlu.tags import to_entities
 
@@ -31,9 +33,18 @@ def _rankings(states: States, batch: Collated) -> list[Ranking]:
     if "intent" not in states.logits:
         return [()] * len(batch.messages)
     names = batch.featurizer.vocabulary.names("intent")
-    shares, ids = states.logits["intent"].float().softmax(dim=1).topk(min(RANKED, len(names)))
+    shares, ids = _shares(states, batch, "intent").topk(min(RANKED, len(names)))
     rows = zip(ids.tolist(), shares.tolist(), strict=True)
     return [tuple((names[i], share) for i, share in zip(*row, strict=True)) for row in rows]
+
+
+def _shares(states: States, batch: Collated, kind: str) -> Tensor:
+    """The probability of each name, (n, names); that of a merged name counts towards the other."""
+    shares = states.logits[kind].float().softmax(dim=1)
+    if dead := merged(batch.featurizer.vocabulary, kind):
+        sources, into = (torch.tensor(numbers, device=shares.device) for numbers in (list(dead), list(dead.values())))
+        shares = shares.index_add(1, into, shares[:, sources]).index_fill(1, sources, 0.0)
+    return shares
 
 
 def _responses(states: States, batch: Collated) -> list[str | None]:
@@ -41,19 +52,18 @@ def _responses(states: States, batch: Collated) -> list[str | None]:
     if "response" not in states.logits:
         return [None] * len(batch.messages)
     vocabulary = batch.featurizer.vocabulary
-    names, intents = vocabulary.names("response"), vocabulary.ids("intent")
-    of_intent = torch.tensor([intents[name.partition("/")[0]] for name in names])
-    said = states.logits["intent"].argmax(dim=1, keepdim=True).cpu()
-    logits = states.logits["response"].float().cpu().masked_fill(said != of_intent, -torch.inf)
-    best, ids = logits.max(dim=1)
-    return [names[i] if top > -torch.inf else None for i, top in zip(ids.tolist(), best.tolist(), strict=True)]
+    names, intents = vocabulary.names("response"), renamed_ids(vocabulary, "intent")
+    of_intent = torch.tensor([intents.get(name.partition("/")[0], -1) for name in names])
+    said = _shares(states, batch, "intent").argmax(dim=1, keepdim=True).cpu()
+    best, ids = _shares(states, batch, "response").cpu().masked_fill(said != of_intent, -1.0).max(dim=1)
+    return [names[i] if top >= 0 else None for i, top in zip(ids.tolist(), best.tolist(), strict=True)]
 
 
 def _entities(net: Net, states: States, batch: Collated) -> list[tuple[Entity, ...]]:
     if "entity" not in net.tags:
         return [()] * len(batch.messages)
     vocabulary, synonyms = batch.featurizer.vocabulary, batch.featurizer.synonyms
-    names = {layer: vocabulary.names(layer) for layer in net.tags}
+    names = {layer: [current(vocabulary, layer, name) for name in vocabulary.names(layer)] for layer in net.tags}
     tags = {layer: head.decode(states.tokens, batch.inputs.lengths) for layer, head in net.tag_heads().items()}
     return [
         to_entities(message.text, features.tokens, {layer: rows[i] for layer, rows in tags.items()}, names, synonyms)

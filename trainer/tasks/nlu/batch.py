@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainer.tasks.nlu.features import Features, Featurizer
 from trainer.tasks.nlu.messages import Message
+from trainer.tasks.nlu.renames import today
 from trainer.tasks.nlu.tags import LAYERS, to_tags
 from trainer.vocabulary import Vocabulary
 
@@ -45,9 +46,11 @@ class Collated(NamedTuple):
 
 
 def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
-    """Features and targets of messages; a name that is not in the vocabulary is no target."""
+    """Features and targets of messages, by the names of today; one that is not in the vocabulary is no target."""
+    vocabulary = featurizer.vocabulary
+    messages = [today(vocabulary, message) for message in messages]
     features = [featurizer.features(message.text) for message in messages]
-    vocabulary, lengths = featurizer.vocabulary, np.array([len(one.sizes) for one in features], dtype=np.int64)
+    lengths = np.array([len(one.sizes) for one in features], dtype=np.int64)
     length = max(1, lengths.max(initial=0))
     sizes = np.concatenate([one.sizes for one in features])
     pair_sizes = np.array([len(one.pairs) for one in features], dtype=np.int64)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from trainer.errors import SettingError
+from trainer.tasks.nlu.messages import Message
 from trainer.vocabulary import Vocabulary
 
 KIND = "renamed"
@@ -68,6 +69,26 @@ def current(vocabulary: Vocabulary, kind: str, name: str) -> str:
         if (rename.kind, rename.old) == (kind, name):
             name = rename.new
     return name
+
+
+def today(vocabulary: Vocabulary, message: Message) -> Message:
+    """A message with its names as they are called today."""
+    if not vocabulary.names(KIND):
+        return message
+
+    def known(kind: str, name: str | None) -> str | None:
+        return name and current(vocabulary, kind, name)
+
+    entities = (
+        entity._replace(
+            entity=current(vocabulary, "entity", entity.entity),
+            role=known("role", entity.role),
+            group=known("group", entity.group),
+        )
+        for entity in message.entities
+    )
+    intent, response = known("intent", message.intent), known("response", message.response_key)
+    return message._replace(intent=intent, response_key=response, entities=tuple(entities))
 
 
 def ids(vocabulary: Vocabulary, kind: str) -> dict[str, int]:

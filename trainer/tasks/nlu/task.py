@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from trainer.settings import setting
 from trainer.task import Scores, Task, TaskSettings
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.batch import Collated, collated
@@ -19,6 +20,7 @@ from trainer.tasks.nlu.features import Featurizer, feature_names, word_name
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
+from trainer.tasks.nlu.renames import applied, current, parse
 from trainer.tasks.nlu.scores import Prediction, scores
 from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
@@ -33,6 +35,16 @@ class NluSettings(TaskSettings):
     dropout: float = Field(0.3, ge=0, lt=1, description="share of the last states dropped in training")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all labels")
     max_text_chars: int = Field(10_000, ge=1, description="longer messages are bad examples")
+    rename: str = setting(
+        "", 'intents to rename, or to merge into another one, from the next round on: "old=new,entity:old=new"',
+        when="now", group="task",
+    )  # fmt: skip
+
+    @field_validator("rename")
+    @classmethod
+    def _renames(cls, text: str) -> str:
+        parse(text)
+        return text
 
 
 class NLU(Task):
@@ -63,8 +75,9 @@ class NLU(Task):
         for example in examples:
             for kind, name in _names(example):
                 names.setdefault(kind, set()).add(name)
+        vocabulary = applied(vocabulary, parse(self.settings.rename), names)
         for kind in sorted(names):
-            vocabulary = vocabulary.add(kind, names[kind])
+            vocabulary = vocabulary.add(kind, {current(vocabulary, kind, name) for name in names[kind]})
         return vocabulary
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:

@@ -1,0 +1,66 @@
+"""Intents renamed and merged between two submissions of task `nlu`."""
+
+import json
+
+import pytest
+
+from tests.e2e.submit import newest
+
+NLU = ("--task", "nlu", "--epochs", "8", "--threads", "1")
+TEXTS = {
+    "greet": ["hello", "hi there", "good morning", "hey you"],
+    "bye": ["bye bye", "see you later", "good night", "farewell then"],
+    "ask": ["what is the time", "how late is it", "what time is it now", "tell me the time"],
+}
+
+
+@pytest.fixture
+def assistant(bench):
+    """A file of messages, and two of each intent held back to evaluate with."""
+    bench.inside.arguments = NLU
+    write(bench, "nlu.jsonl", {intent: texts[:3] for intent, texts in TEXTS.items()})
+    write(bench, "eval/test.jsonl", {intent: texts[:1] for intent, texts in TEXTS.items()})
+    bench.submit()
+    return bench
+
+
+def write(bench, name, texts):
+    """A shard of messages by intent."""
+    path = bench.inside.data / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"text": text, "intent": intent}) + "\n" for intent, some in texts.items() for text in some]
+    path.write_text("".join(lines))
+
+
+def accuracy(bench, attempt):
+    """Of the last epoch of an attempt."""
+    return [line["metrics"]["intent_accuracy"] for line in bench.metrics(attempt) if "metrics" in line][-1]
+
+
+def test_a_renamed_intent_keeps_what_it_learned_and_old_files_go_on_to_mean_it(assistant):
+    before = newest(assistant.store())
+    write(assistant, "new.jsonl", {"hello": ["hello again"], "ask": TEXTS["ask"][3:]})
+    assistant.submit("--set", "rename=greet=hello", "--old_data", "all")
+    after = newest(assistant.store())
+    assert before["vocabulary"]["intent"] == [["ask", "bye", "greet"]]
+    assert after["vocabulary"]["intent"] == [["ask", "bye", "hello"]], "no new row"
+    assert accuracy(assistant, 2) == 1.0, "evaluation still says greet"
+    again = assistant.submit("--set", "rename=greet=hello")
+    assert again.said.outcome["outcome"] == "nothing_new"
+
+
+def test_a_merged_intent_is_never_said_again(assistant):
+    write(assistant, "new.jsonl", {"ask": TEXTS["ask"][3:]})
+    assistant.submit("--set", "rename=greet=bye", "--old_data", "all")
+    assert newest(assistant.store())["vocabulary"]["intent"] == [["ask", "bye", "greet"]]
+    labels = assistant.metrics(2)[0]["metrics"]["per_label"]
+    assert {intent: scores["num_examples"] for intent, scores in labels.items()} == {"ask": 1, "bye": 2}
+    assert accuracy(assistant, 2) == 1.0
+
+
+def test_a_renaming_of_nothing_is_refused_and_nothing_is_lost(assistant):
+    checkpoints = assistant.inside.checkpoints()
+    write(assistant, "new.jsonl", {"ask": TEXTS["ask"][3:]})
+    assert "did you mean 'greet'?" in assistant.submit("--set", "rename=gret=hello", code=78).said.error
+    assert 'must be "old=new"' in assistant.submit("--set", "rename=greet", code=78).said.error
+    assert assistant.inside.checkpoints() == checkpoints
