@@ -10,8 +10,12 @@ import torch
 
 from cloud.errors import Damaged
 from cloud.folder import OutputFolder
+from cloud.open import open_store
 from cloud.records import FileDigest, Record, Rejected
+from cloud.urls import without_credentials
 from entrypoint.attempt import Attempt
+from entrypoint.errors import SettingsError
+from entrypoint.places import options
 from entrypoint.settings import JobConfig, changed, settings_by_class
 from trainer import checkpoint
 from trainer.checkpoint import Payload
@@ -86,6 +90,16 @@ def read_ledger(folder: OutputFolder, record: Record) -> Ledger:
         return lambda: folder.read_ledger(file)
 
     return Ledger(tuple(lines(file) for file in record.ledgers))
+
+
+def rounds_of(config: JobConfig) -> Ledger:
+    """The ledger of the run that --rounds_from names."""
+    folder = OutputFolder(open_store(str(config.rounds_from), options(config)))
+    records = folder.records()
+    if not records:
+        url = without_credentials(str(config.rounds_from))
+        raise SettingsError(f"--rounds_from {url}: no checkpoint there; name the output folder of a run")
+    return read_ledger(folder, records[0])
 
 
 def adopted(

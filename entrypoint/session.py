@@ -8,20 +8,17 @@ from typing import Any
 
 from cloud.cache import ShardCache
 from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError
-from cloud.folder import OutputFolder
-from cloud.open import open_store
 from cloud.records import FileDigest
-from cloud.urls import without_credentials
 from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
 from entrypoint.census import Census
 from entrypoint.ended import advice, check_promotion, facts, judge
-from entrypoint.errors import SettingsError, Stopped
+from entrypoint.errors import Stopped
 from entrypoint.export import export
 from entrypoint.initial import Initial, initial
-from entrypoint.places import Places, cache_directory, options
+from entrypoint.places import Places, cache_directory
 from entrypoint.report import Report
-from entrypoint.resume import adopted, now_settings, read_ledger, resume, run_settings, task_name
+from entrypoint.resume import adopted, now_settings, resume, rounds_of, run_settings, task_name
 from entrypoint.rounds import Rounds, check_unfinished
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
@@ -80,7 +77,7 @@ class Session:
             self._initial = initial(self._config, self.task, self.device, scratch, self._stop.check)
         self._report.resumed(found.name, found.rejected, self._initial.origin if self._initial else "")
         if self._config.rounds_from:
-            self._rounds.other = _rounds_of(self._config)
+            self._rounds.other = rounds_of(self._config)
 
     def plan(self) -> Training | None:
         """What is left of the newest round, else the round that new shards form; None when all is done."""
@@ -285,13 +282,3 @@ def open_session(held: Attempt, places: Places, config: JobConfig, report: Repor
         if session is not None:
             session.saver.abandon()
         cache.close()
-
-
-def _rounds_of(config: JobConfig) -> Ledger:
-    """The ledger of the run that --rounds_from names."""
-    folder = OutputFolder(open_store(str(config.rounds_from), options(config)))
-    records = folder.records()
-    if not records:
-        url = without_credentials(str(config.rounds_from))
-        raise SettingsError(f"--rounds_from {url}: no checkpoint there; name the output folder of a run")
-    return read_ledger(folder, records[0])
