@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from entrypoint.console import Console
-from entrypoint.settings import FIELDS, JobConfig
+from entrypoint.settings import FIELDS, JobConfig, is_for_training
 from entrypoint.stop import Stop
 
 Run = Callable[[JobConfig, Stop, Console], int]
@@ -44,13 +44,29 @@ def _verify(config: JobConfig, stop: Stop, console: Console) -> int:
     return run(config, stop, console)
 
 
+def _predict(config: JobConfig, stop: Stop, console: Console) -> int:
+    from entrypoint.predict import run
+
+    stop.check()
+    return run(config, stop, console)
+
+
+def _evaluate(config: JobConfig, stop: Stop, console: Console) -> int:
+    from entrypoint.evaluate import run
+
+    stop.check()
+    return run(config, stop, console)
+
+
+_TRAIN_READS = [name for name, field in FIELDS.items() if is_for_training(field)]
 _INDEX_READS = """data_url endpoint_url region task set on_bad_example max_bad_examples max_shard_bytes cache_dir
 cache_bytes max_run_seconds retry_exit_code log_format debug"""
+_PREDICT_READS = """model input output endpoint_url region task set device threads max_run_seconds grace_seconds
+retry_exit_code log_format debug"""
+_EVALUATE_READS = f"{_INDEX_READS} model output eval_url device threads batch_size memory_bytes grace_seconds"
 
 _VERIFY_READS = """train_url data_url eval_url endpoint_url region task deep retrain device threads deterministic
 memory_bytes cache_dir cache_bytes max_run_seconds retry_exit_code log_format debug"""
-
-_VERIFY_ONLY = frozenset({"deep", "retrain"})
 
 DEFAULT = "train"
 
@@ -58,7 +74,7 @@ COMMANDS: Mapping[str, Command] = {
     DEFAULT: Command(
         help="train, or continue what an earlier submission began",
         required=("train_url", "data_url", "task"),
-        reads=frozenset(FIELDS) - _VERIFY_ONLY,
+        reads=frozenset(_TRAIN_READS),
         run=_train,
     ),
     "index": Command(
@@ -72,5 +88,17 @@ COMMANDS: Mapping[str, Command] = {
         required=("train_url",),
         reads=frozenset(_VERIFY_READS.split()),
         run=_verify,
+    ),
+    "predict": Command(
+        help="what the model of a job says to each line of a file",
+        required=("model", "input"),
+        reads=frozenset(_PREDICT_READS.split()),
+        run=_predict,
+    ),
+    "evaluate": Command(
+        help="the scores of the model of a job on any shards",
+        required=("model", "data_url"),
+        reads=frozenset(_EVALUATE_READS.split()),
+        run=_evaluate,
     ),
 }

@@ -9,7 +9,7 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from cloud.urls import without_credentials
-from entrypoint.settings import FIELDS, class_of, unit_of
+from entrypoint.settings import FIELDS, class_of, group_of, unit_of
 from entrypoint.values import Given
 
 _KINDS: Mapping[Any, str] = {bool: "true|false", ByteSize: "SIZE", int: "N", float: "X", dict: "NAME=VALUE"}
@@ -28,7 +28,7 @@ def kind(name: str) -> str:
     if get_origin(found) is Literal:
         return "|".join(get_args(found))
     if found is str:
-        return "URL" if "url" in name or name.endswith("_from") else "TEXT"
+        return "URL" if "url" in name or name.endswith("_from") or group_of(FIELDS[name]) == "use" else "TEXT"
     return _KINDS.get(get_origin(found) or found, "PATH")
 
 

@@ -22,6 +22,7 @@ GROUPS: Mapping[str, str] = {
     "machine": "devices and local disk",
     "process": "the process and its output",
     "verify": "what perdure verify does",
+    "use": "using what was trained: predict, evaluate",
 }
 """The groups of `--help`, in its order, with their titles."""
 
@@ -149,6 +150,14 @@ class JobConfig(TrainSettings):
         False, "verify: train again from the checkpoint before the newest to the newest, and compare every number",
         when="now", group="verify",
     )  # fmt: skip
+    model: str = setting("", "output folder of a job, or the model/ in it: a path or URL", when="now", group="use")
+    input: str = setting(
+        "", "requests: a file or URL of JSON lines, a .txt of plain lines, or - for stdin", when="now", group="use"
+    )
+    output: str = setting(
+        "", "file or URL for the answers, or - for stdout (predict), or for the scores as JSON (evaluate)",
+        when="now", group="use",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _agree(self) -> "JobConfig":
@@ -161,6 +170,11 @@ class JobConfig(TrainSettings):
         if self.retry_exit_code in _TAKEN_EXIT_CODES:
             raise ValueError(f"--retry_exit_code {self.retry_exit_code}: means already that a retry does not help")
         return self
+
+
+def is_for_training(field: FieldInfo) -> bool:
+    """Whether the training job reads it."""
+    return group_of(field) not in ("use", "verify")
 
 
 def group_of(field: FieldInfo) -> str:

@@ -6,7 +6,8 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -111,14 +112,18 @@ def _label_text(content: bytes, suffix: str) -> str:
 
 
 def _pixels(group: Group, suffix: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The decoded image: uint8 of `shape` (H, W, C)."""
+    return decoded(io.BytesIO(group.members[suffix]), _name(group, suffix), shape)
+
+
+def decoded(source: Path | BinaryIO, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The image in a file: uint8 of `shape` (H, W, C); BadExample, with `name`, where it is none."""
     try:
-        with Image.open(io.BytesIO(group.members[suffix]), formats=FORMATS) as image:
+        with Image.open(source, formats=FORMATS) as image:
             return _fitted(image, shape)
     except UnidentifiedImageError as error:  # its text holds an address in memory
-        raise BadExample(f"{_name(group, suffix)}: is no PNG, JPEG or WebP image") from error
+        raise BadExample(f"{name}: is no PNG, JPEG or WebP image") from error
     except UNDECODABLE as error:
-        raise BadExample(f"{_name(group, suffix)}: cannot be decoded: {error}") from error
+        raise BadExample(f"{name}: cannot be decoded: {error}") from error
 
 
 def _fitted(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:

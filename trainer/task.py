@@ -111,6 +111,20 @@ class Task(Protocol):
         """Named scores of any number of items of `predict`: floats, or mappings of names to floats."""
         raise NotImplementedError
 
+    request_field: str = "text"
+    """The field of a request that holds what is asked about; a line of plain text stands for it."""
+
+    def question(self, request: Mapping[str, Any]) -> Any:
+        """The example, without its truth, that a request (a line of `perdure predict`, as JSON) asks about.
+
+        ValueError says what is wrong with it. Optional, as is `answers`.
+        """
+        raise NotImplementedError
+
+    def answers(self, net: nn.Module, examples: Sequence[Any], vocabulary: Vocabulary) -> Sequence[Mapping[str, Any]]:
+        """What the network says of each example that `question` gave, as JSON. The network is in evaluation mode."""
+        raise NotImplementedError
+
     def right(self, prediction: Any) -> bool | None:
         """Whether an item of `predict` is right: what flips are counted of; None where nobody can say."""
         return None
@@ -118,6 +132,11 @@ class Task(Protocol):
     def oov_rate(self, vocabulary: Vocabulary, examples: Iterable[Any]) -> float | None:
         """The share of the words (or whatever examples consist of) that the vocabulary lacks; None where none count."""
         return None
+
+
+def gives_answers(task: type[Task]) -> bool:
+    """Whether the task can be asked: whether it has the optional methods `question` and `answers`."""
+    return all(getattr(task, name) is not getattr(Task, name) for name in ("question", "answers"))
 
 
 def make_task(name: str, sets: Mapping[str, str]) -> Task:

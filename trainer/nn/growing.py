@@ -1,6 +1,7 @@
 """Layers that grow by rows when a round brings new names: old rows stay parameters of their own."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,15 @@ class GrowingLinear(nn.Module):
         weights, biases = zip(*map(self._rows, self.blocks), strict=True)
         return nn.functional.linear(x, torch.cat(weights), torch.cat(biases))
 
+    @torch.no_grad()
+    def join(self) -> None:
+        """One block instead of several, so that they need not be put together again for every batch."""
+        weights, biases = zip(*map(self._rows, self.blocks), strict=True)
+        weight, bias = torch.cat(weights), torch.cat(biases)
+        whole = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        whole.weight, whole.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.blocks = nn.ModuleList([whole])
+
     @staticmethod
     def _rows(block: nn.Module) -> tuple[Tensor, Tensor]:
         assert isinstance(block, nn.Linear)
@@ -53,3 +63,23 @@ class GrowingEmbedding(nn.Module):
         """All rows, in the order of the blocks: (sum(block_sizes), width); one row of zeros where there is no name."""
         blocks: list[Tensor] = list(self.blocks) or [self.nothing]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """As GrowingLinear.join."""
+        self.blocks = nn.ParameterList([nn.Parameter(self())])
+
+
+@runtime_checkable
+class Joinable(Protocol):
+    """A layer that can make one block of all its blocks."""
+
+    def join(self) -> None:
+        """Do so, for good: such a layer gives the same outputs, and can grow no more."""
+
+
+def join(net: nn.Module) -> None:
+    """Prepare a network for use: every layer in it that grows by blocks has one of them from now on."""
+    for module in list(net.modules()):
+        if isinstance(module, Joinable):
+            module.join()

@@ -4,9 +4,9 @@ An example is an image (`0001.png`, `.jpg`, `.jpeg`, `.webp`) with its label in 
 `0001.json` (`{"label": ...}` or `{"cls": ...}`, a name or an integer).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from trainer import augment
 from trainer.errors import DataError
-from trainer.image_shards import Example, TarImages
+from trainer.image_shards import Example, TarImages, decoded
 from trainer.metrics import classification_scores
 from trainer.nn.resnet import ResNet
 from trainer.task import Scores, Task, TaskSettings
 from trainer.vocabulary import Vocabulary
 from trainer.webdataset import read_groups
+
+MAX_RANKING = 10
 
 
 class ImageSettings(TaskSettings):
@@ -59,6 +61,7 @@ class Images(Task):
     settings: ImageSettings
     suffixes = (".tar",)
     best_metric = "accuracy"
+    request_field = "image"
 
     def read(self, path: Path) -> "TarImages":
         """The images of a tar; ValueError when it is none."""
@@ -80,13 +83,12 @@ class Images(Task):
         self, examples: Sequence[Example], vocabulary: Vocabulary, seeds: np.ndarray | None
     ) -> dict[str, Tensor]:
         """`images`: float32 (n, C, H, W) from -1 to 1, channels last in memory; `labels`: int64 (n,)."""
-        pixels = np.stack([example.pixels for example in examples])
+        pixels = _stacked(examples)
         if seeds is not None and "shift" in self.settings.augment:
             pixels = augment.shift(pixels, seeds)
         if seeds is not None and "flip" in self.settings.augment:
             pixels = augment.flip(pixels, seeds)
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-        return {"images": images, "labels": torch.tensor(_ids(examples, vocabulary))}
+        return {"images": _images(pixels), "labels": torch.tensor(_ids(examples, vocabulary))}
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Cross entropy, summed over the examples."""
@@ -110,9 +112,39 @@ class Images(Task):
         scores = classification_scores(targets, predicted, vocabulary.names("label"))
         return {"loss": float(losses.mean()), **scores}
 
+    def question(self, request: Mapping[str, Any]) -> Example:
+        """The image in the local file that `image` names."""
+        path, own = request.get("image"), self.settings
+        if not isinstance(path, str):
+            raise ValueError("has no field `image` with the path of a file")
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        return Example(decoded(Path(path), path, (own.image_size, own.image_size, own.channels)), "")
+
+    def answers(self, net: nn.Module, examples: Sequence[Example], vocabulary: Vocabulary) -> list[dict[str, Any]]:
+        """`label`, `confidence`, and `ranking`: the likeliest labels with theirs."""
+        device = next(net.parameters()).device
+        shares = net(_images(_stacked(examples)).to(device)).float().softmax(dim=1)
+        best = shares.topk(min(MAX_RANKING, shares.shape[1]))
+        names = vocabulary.names("label")
+        rankings = [
+            [{"label": names[i], "confidence": share} for share, i in zip(*row, strict=True)]
+            for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+        return [{**ranking[0], "ranking": ranking} for ranking in rankings]
+
     def right(self, prediction: Prediction) -> bool:
         """Whether the likeliest label is the image's."""
         return prediction.predicted == prediction.target
+
+
+def _stacked(examples: Sequence[Example]) -> np.ndarray:
+    return np.stack([example.pixels for example in examples])
+
+
+def _images(pixels: np.ndarray) -> Tensor:
+    """uint8 (n, H, W, C) as float32 (n, C, H, W) from -1 to 1, channels last in memory."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def _ids(examples: Sequence[Example], vocabulary: Vocabulary) -> list[int]:
