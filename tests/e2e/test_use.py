@@ -173,7 +173,9 @@ def test_an_own_task_is_named_again(points_job: Inside) -> None:
     code, out, err = use(points_job, *words, "--task", points_job.arguments[1])
     assert code == 0, err
     assert "accuracy" in out
-    code, _, err = use(points_job, "predict", *words[1:3], "--input", points_job.data / "a.jsonl", "--task", points_job.arguments[1])
+    code, _, err = use(
+        points_job, "predict", *words[1:3], "--input", points_job.data / "a.jsonl", "--task", points_job.arguments[1]
+    )
     assert code == 78
     assert "task Points: answers no requests" in err
 
