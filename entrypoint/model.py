@@ -10,11 +10,12 @@ from pydantic_core import from_json
 
 from cloud.errors import Damaged
 from cloud.open import open_store
+from cloud.scratch import scratch_directory
 from cloud.store import Store
 from cloud.transfer import Digester, fetch
 from cloud.urls import without_credentials
 from entrypoint.errors import SettingsError
-from entrypoint.places import options, scratch_directory
+from entrypoint.places import options
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer import exported

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cloud.scratch import scratch_directory
 from cloud.transfer import Digester, fetch, file_errors
 from entrypoint.errors import SettingsError
 from entrypoint.output import STANDARD, place_of
-from entrypoint.places import scratch_directory
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.compressed import SUFFIXES, open_shard
