@@ -184,6 +184,7 @@ OTHER_BOUNDS = {"micro_batch_size", "claim_timeout_seconds", "grace_seconds"}
 OTHER_TEXTS = {
     "endpoint_url": st.sampled_from(["http://127.0.0.1:9000", "https://store.example"]),
     "best_metric": st.text("abc", min_size=1),
+    "promote_if": st.sampled_from(["accuracy >= best - 0.01", "accuracy > 0.5 and macro_f1 >= before"]),
 }
 TEXTS = {
     name: OTHER_TEXTS.get(name, STRATEGIES[type_of(FIELDS[name])])

@@ -24,6 +24,8 @@ CODES = {
     cloud_errors.ClaimLost: 75,
     trainer_errors.DataError: 65,
     trainer_errors.BadExample: 65,
+    trainer_errors.NotAShard: 65,
+    trainer_errors.Incomparable: 70,
     trainer_errors.CheckpointError: 65,
     trainer_errors.NonFinite: 65,
     trainer_errors.SettingError: 78,

@@ -47,7 +47,6 @@ def test_stopped_and_killed_it_ends_where_an_undisturbed_one_does(tmp_path: Path
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     assert interrupt(disturbed, signal.SIGTERM, 3) == 143
     assert interrupt(disturbed, signal.SIGKILL, 7) == -signal.SIGKILL
-    assert interrupt(disturbed, signal.SIGTERM, 11) == 143
     assert run(disturbed) == (0, "")
     assert run(undisturbed) == (0, "")
     store = open_store(str(disturbed))
@@ -55,10 +54,8 @@ def test_stopped_and_killed_it_ends_where_an_undisturbed_one_does(tmp_path: Path
 
     assert run(disturbed) == (0, "")  # all is done: nothing happens
     outcomes = attempts(store)
-    assert [one.get("outcome") for one in outcomes] == ["stopped", None, "stopped", "done", "nothing_new"]
-    assert [one["last_global_step"] for one in outcomes[3:]] == [20 * 47, 20 * 47]
-    # One of the two stops may have come just at the end of an epoch, where the machine was busy.
-    assert any(one["last_global_step"] % 47 for one in (outcomes[0], outcomes[2]))
+    assert [one.get("outcome") for one in outcomes] == ["stopped", None, "done", "nothing_new"]
+    assert [one["last_global_step"] for one in outcomes[2:]] == [20 * 47, 20 * 47]
 
 
 def test_while_another_process_lives_it_leaves_with_75_and_no_trace(tmp_path: Path) -> None:
