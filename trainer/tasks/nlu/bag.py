@@ -1,8 +1,10 @@
-"""The default encoder: a bag of features through one hidden layer; a token also sees its neighbours."""
+"""The default encoder: a message is a bag of features through one hidden layer; a token is seen with its neighbours."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu
+
+from trainer.tasks.nlu.window import Window
 
 
 class Bag(nn.Module):
@@ -15,9 +17,9 @@ class Bag(nn.Module):
         super().__init__()
         self.offset = nn.Parameter(torch.randn(width))
         self.hidden = nn.Linear(width, hidden)
-        self.around = nn.Conv1d(width, hidden, kernel_size=3, padding=1)
+        self.window = Window(width, hidden, dropout)
         self.dropout = dropout
-        self.message_features = self.token_features = width + hidden
+        self.message_features, self.token_features = width + hidden, hidden
 
     def forward(self, tokens: Tensor, messages: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (n, L, width), zero behind their end, and messages (n, width) to the states of both.
@@ -25,10 +27,8 @@ class Bag(nn.Module):
         They are (n, L, token_features) and (n, message_features).
         """
         first = self._dropped(gelu(messages + self.offset))
-        around = self.around(tokens.transpose(1, 2)).transpose(1, 2)
-        token_states = torch.cat([gelu(tokens + self.offset), gelu(around)], dim=2)
         message_states = torch.cat([first, self._dropped(gelu(self.hidden(first)))], dim=1)
-        return self._dropped(token_states), message_states
+        return self.window(tokens, lengths), message_states
 
     def _dropped(self, states: Tensor) -> Tensor:
         return dropout(states, self.dropout, self.training)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.tasks.nlu.features import Features, Featurizer
+from trainer.tasks.nlu.features import Bags, Features, Featurizer
 from trainer.tasks.nlu.messages import Message
 from trainer.tasks.nlu.renames import today
 from trainer.tasks.nlu.tags import LAYERS, to_tags
@@ -18,16 +18,25 @@ LABELS = ("intent", "response")
 """The kinds of names that a whole message is told by."""
 
 
+class TokenBags(NamedTuple):
+    """Features of N tokens: `ids` int64 and `weights` float32, one token's after the other's, each from its offset."""
+
+    ids: Tensor
+    offsets: Tensor
+    weights: Tensor
+
+
 class Batch(NamedTuple):
     """n messages of up to L tokens, N tokens in all; features as in `features.Features`, message after message.
 
-    `offsets` (N,) says where each token's `ids` begin, `pair_offsets` (n,) where each message's `pairs` do; `places`
-    (N,) are the tokens' rows among n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer.
+    `word_offsets` (n,) and `pair_offsets` (n,) say where each message's `words.ids` and `pairs` begin; `places` (N,)
+    are the tokens' rows among n * L.
+    `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer.
     """
 
-    ids: Tensor
-    weights: Tensor
-    offsets: Tensor
+    words: TokenBags
+    forms: TokenBags
+    word_offsets: Tensor
     places: Tensor
     pairs: Tensor
     pair_offsets: Tensor
@@ -50,14 +59,13 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
     vocabulary = featurizer.vocabulary
     messages = [today(vocabulary, message) for message in messages]
     features = [featurizer.features(message.text) for message in messages]
-    lengths = np.array([len(one.sizes) for one in features], dtype=np.int64)
+    lengths = np.array([len(one.tokens) for one in features], dtype=np.int64)
     length = max(1, lengths.max(initial=0))
-    sizes = np.concatenate([one.sizes for one in features])
     pair_sizes = np.array([len(one.pairs) for one in features], dtype=np.int64)
     batch = Batch(
-        ids=torch.from_numpy(np.concatenate([one.ids for one in features])),
-        weights=torch.from_numpy(np.concatenate([one.weights for one in features])),
-        offsets=_starts(sizes),
+        words=_bags([one.words for one in features]),
+        forms=_bags([one.forms for one in features]),
+        word_offsets=_starts(np.array([len(one.words.ids) for one in features], dtype=np.int64)),
         places=torch.from_numpy(np.flatnonzero(np.arange(length) < lengths[:, None])),
         pairs=torch.from_numpy(np.concatenate([one.pairs for one in features])),
         pair_offsets=_starts(pair_sizes),
@@ -66,6 +74,11 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
         tags={layer: _tags(messages, features, layer, vocabulary) for layer in LAYERS if vocabulary.ids(layer)},
     )
     return Collated(batch, messages, features, featurizer)
+
+
+def _bags(bags: Sequence[Bags]) -> TokenBags:
+    ids, weights, sizes = (np.concatenate(column) for column in zip(*bags, strict=True))
+    return TokenBags(torch.from_numpy(ids), _starts(sizes), torch.from_numpy(weights))
 
 
 def _starts(sizes: np.ndarray) -> Tensor:
@@ -81,7 +94,7 @@ def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> T
 def _tags(messages: Sequence[Message], features: Sequence[Features], layer: str, vocabulary: Vocabulary) -> Tensor:
     """int64 (n, L), 0 behind the end."""
     ids = vocabulary.ids(layer)
-    length = max(1, *(len(one.sizes) for one in features))
+    length = max(1, *(len(one.tokens) for one in features))
     rows = (to_tags(one.tokens, message.entities, layer, ids) for one, message in zip(features, messages, strict=True))
     padded = (row + [0] * (length - len(row)) for row in rows)
     return torch.tensor(list(chain.from_iterable(padded))).view(len(messages), length)

@@ -5,13 +5,14 @@ depends on the text alone, never on what is known of it: else old texts would be
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.tags import synonyms
 from trainer.tasks.nlu.tokens import Token, tokenize
 from trainer.vocabulary import Vocabulary
@@ -28,17 +29,23 @@ Word = tuple[np.ndarray, np.ndarray]
 """Ids and weights of the features of one token."""
 
 
-class Features(NamedTuple):
-    """What is known of one text, as ids. All arrays are (number of ids,), int64 or float32.
+class Bags(NamedTuple):
+    """Features of tokens, one token after the other: `ids` int64, `weights` float32; how many each has, `sizes`."""
 
-    `ids` and `weights` hold the tokens' features one token after the other, `sizes` how many each token has;
-    `pairs` the ids of pairs of words.
-    """
-
-    tokens: tuple[Token, ...]
     ids: np.ndarray
     weights: np.ndarray
     sizes: np.ndarray
+
+
+class Features(NamedTuple):
+    """What is known of one text, as ids: `words` of kind "feature" and `forms` of kind "lexical", of its tokens.
+
+    `pairs` are the ids of pairs of words, int64 of any length.
+    """
+
+    tokens: tuple[Token, ...]
+    words: Bags
+    forms: Bags
     pairs: np.ndarray
 
 
@@ -47,8 +54,10 @@ class Featurizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._ids = vocabulary.ids("feature")
-        self._words: dict[str, Word] = {}
+        self._tables = (
+            _Table(vocabulary.ids("feature"), weighted_names),
+            _Table(vocabulary.ids("lexical"), lexical_names),
+        )
         self._texts: dict[str, Features] = {}
 
     def features(self, text: str) -> Features:
@@ -65,40 +74,53 @@ class Featurizer:
         return synonyms(self.vocabulary)
 
     def _features(self, text: str) -> Features:
-        tokens = tokenize(text)
+        tokens, ids = tokenize(text), self.vocabulary.ids("feature")
+        marks = self._marks(text, tokens) if self._matcher.has_any else None
+        words, forms = (table.bags(tokens, marks) for table in self._tables)
+        pairs = [ids[name] for name in pair_names(tokens) if name in ids]
+        return Features(tokens, words, forms, np.array(pairs, dtype=np.int64))
+
+    def _marks(self, text: str, tokens: Sequence[Token]) -> list[dict[str, None]]:
+        """For each token the names of the regexes and lookup tables that match a part of it."""
+        marks: list[dict[str, None]] = [{} for _ in tokens]
+        for name, start, end in self._matcher.matches(text, tokens):
+            for token, found in zip(tokens, marks, strict=True):
+                if token.start < end and start < token.end:
+                    found[name] = None
+        return marks
+
+    @cached_property
+    def _matcher(self) -> "Matcher":
+        return Matcher(self.vocabulary)
+
+
+class _Table:
+    """Words to the ids and weights of their features of one kind, kept by word."""
+
+    def __init__(self, ids: Mapping[str, int], names: Callable[[str], Iterable[tuple[str, float]]]) -> None:
+        self._ids, self._names = ids, names
+        self._words: dict[str, Word] = {}
+
+    def bags(self, tokens: Sequence[Token], marks: Sequence[Iterable[str]] | None) -> Bags:
+        """The features of tokens, with what marks each of them."""
         words = [self._word(token.text) for token in tokens]
-        if self._matcher.has_any:
-            words = [_joined(word, marks) for word, marks in zip(words, self._marks(text, tokens), strict=True)]
-        pairs = [self._ids[name] for name in pair_names(tokens) if name in self._ids]
-        return Features(
-            tokens,
+        if marks is not None:
+            found = ([self._ids[name] for name in names if name in self._ids] for names in marks)
+            words = [_joined(word, more) for word, more in zip(words, found, strict=True)]
+        return Bags(
             ids=np.concatenate([ids for ids, _ in words]) if words else np.empty(0, np.int64),
             weights=np.concatenate([weights for _, weights in words]) if words else np.empty(0, np.float32),
             sizes=np.array([len(ids) for ids, _ in words], dtype=np.int64),
-            pairs=np.array(pairs, dtype=np.int64),
         )
 
     def _word(self, word: str) -> Word:
         """Ids and weights of a word's features."""
         found = self._words.get(word)
         if found is None:
-            named = [(self._ids[name], weight) for name, weight in weighted_names(word) if name in self._ids]
+            named = [(self._ids[name], weight) for name, weight in self._names(word) if name in self._ids]
             found = (np.array([i for i, _ in named], np.int64), np.array([weight for _, weight in named], np.float32))
             _bounded(self._words, MAX_CACHED_WORDS)[word] = found
         return found
-
-    def _marks(self, text: str, tokens: Sequence[Token]) -> list[dict[int, None]]:
-        """For each token the ids of the regexes and lookup tables that match a part of it."""
-        marks: list[dict[int, None]] = [{} for _ in tokens]
-        for name, start, end in self._matcher.matches(text, tokens):
-            for token, found in zip(tokens, marks, strict=True):
-                if token.start < end and start < token.end:
-                    found[self._ids[name]] = None
-        return marks
-
-    @cached_property
-    def _matcher(self) -> "Matcher":
-        return Matcher(self.vocabulary)
 
 
 class Matcher:
@@ -166,9 +188,9 @@ def _normal(word: str) -> str:
     return _DIGIT.sub("0", word.lower())
 
 
-def _joined(word: Word, marks: Iterable[int]) -> Word:
+def _joined(word: Word, marks: Sequence[int]) -> Word:
     """A word's features with marks, which weigh 1 each."""
-    more = np.fromiter(marks, np.int64)
+    more = np.array(marks, dtype=np.int64)
     return np.concatenate([word[0], more]), np.concatenate([word[1], np.ones(len(more), np.float32)])
 
 

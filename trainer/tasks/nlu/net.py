@@ -44,6 +44,7 @@ class Net(nn.Module):
         self.tags = nn.ModuleDict(
             {layer: TagHead(self.encoder.token_features, sizes[layer]) for layer in LAYERS if layer in sizes}
         )
+        self.forms = GrowingEmbedding(vocabulary.block_sizes("lexical") if self.tags else (), width)
         self.feature_dropout = feature_dropout
 
     def forward(self, batch: Batch) -> States:
@@ -70,15 +71,21 @@ class Net(nn.Module):
         return torch.stack(losses).sum()
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Weighted sums of features: of tokens (n, L, width), 0 behind their end, and of messages (n, width)."""
-        table, n = self.embedding(), len(batch.lengths)
-        tokens = self._bags(table, batch.ids, batch.offsets, batch.weights)
-        length = max(1, int(batch.lengths.max()))
-        padded = tokens.new_zeros(n * length, tokens.shape[1]).index_copy(0, batch.places, tokens)
-        padded = padded.view(n, length, -1)
+        """Weighted sums of features: of tokens' forms (n, L, width), 0 behind their end, and of messages (n, width)."""
+        table = self.embedding()
+        words = self._bags(table, batch.words.ids, batch.word_offsets, batch.words.weights)
         pairs = self._bags(table, batch.pairs, batch.pair_offsets, torch.ones_like(batch.pairs, dtype=table.dtype))
-        sizes = batch.lengths.clamp(min=1).to(table.dtype).unsqueeze(1) ** LENGTH_POWER
-        return padded, (padded.sum(dim=1) + pairs) / sizes
+        sizes: Tensor = batch.lengths.clamp(min=1).to(table.dtype).unsqueeze(1) ** LENGTH_POWER
+        return self._tokens(batch), (words + pairs) / sizes
+
+    def _tokens(self, batch: Batch) -> Tensor:
+        """(n, 0, width) where nothing is to be tagged."""
+        table: Tensor = self.forms()
+        n, length, width = len(batch.lengths), max(1, int(batch.lengths.max())), table.shape[1]
+        if not self.tags:
+            return table.new_zeros(n, 0, width)
+        padded = table.new_zeros(n * length, width)
+        return padded.index_copy(0, batch.places, self._bags(table, *batch.forms)).view(n, length, width)
 
     def _bags(self, table: Tensor, ids: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         if self.training and self.feature_dropout:

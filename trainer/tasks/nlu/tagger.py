@@ -45,8 +45,11 @@ class TagHead(nn.Module):
 
     def _start_low(self) -> None:
         with torch.no_grad():
-            for parameter in self.emissions.parameters():
-                parameter.fill_(0.0 if parameter.ndim > 1 else UNSEEN)
+            for number, parameter in enumerate(self.emissions.parameters()):
+                if parameter.ndim == 1:
+                    parameter.fill_(UNSEEN)
+                elif number:
+                    parameter.zero_()
             next(bias for bias in self.emissions.parameters() if bias.ndim == 1)[OUTSIDE] = 0.0
 
     def loss(self, states: Tensor, lengths: Tensor, tags: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from trainer.task import Scores, Task, TaskSettings
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.batch import Collated, collated
 from trainer.tasks.nlu.features import Featurizer, feature_names, word_name
+from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
@@ -130,9 +131,9 @@ def _names(example: Message | Resource) -> Iterator[tuple[str, str]]:
         case Message():
             yield from _names_of_message(example)
         case Regex(name, pattern):
-            yield from (("regex", f"{name}\t{pattern}"), ("feature", f"regex:{name}"))
+            yield from (("regex", f"{name}\t{pattern}"), ("feature", f"regex:{name}"), ("lexical", f"regex:{name}"))
         case Lookup(name, element):
-            yield from (("lookup", f"{name}\t{element}"), ("feature", f"lookup:{name}"))
+            yield from (("lookup", f"{name}\t{element}"), ("feature", f"lookup:{name}"), ("lexical", f"lookup:{name}"))
         case Synonym(surface, value):
             yield "synonym", f"{surface}\t{value}"
         case Response(key, text):
@@ -141,6 +142,7 @@ def _names(example: Message | Resource) -> Iterator[tuple[str, str]]:
 
 def _names_of_message(message: Message) -> Iterator[tuple[str, str]]:
     yield from (("feature", name) for name in feature_names(message.text))
+    yield from (("lexical", name) for token in tokenize(message.text) for name, _ in lexical_names(token.text))
     labels = (("intent", message.intent), ("response", message.response_key))
     yield from ((kind, name) for kind, name in labels if name is not None)
     for entity in message.entities:

@@ -12,11 +12,11 @@ TEXTS = st.lists(st.text("ab1é ,", max_size=12), min_size=1, max_size=4)
 
 
 def named(features: Features, vocabulary: Vocabulary) -> list[list[tuple[str, float]]]:
-    """The names and weights of each token's features."""
-    names = vocabulary.names("feature")
-    pairs = [(names[i], float(weight)) for i, weight in zip(features.ids, features.weights, strict=True)]
-    ends = np.cumsum(features.sizes)
-    return [pairs[end - size : end] for end, size in zip(ends, features.sizes, strict=True)]
+    """The names and weights of each token's features of kind "feature"."""
+    names, words = vocabulary.names("feature"), features.words
+    pairs = [(names[i], float(weight)) for i, weight in zip(words.ids, words.weights, strict=True)]
+    ends = np.cumsum(words.sizes)
+    return [pairs[end - size : end] for end, size in zip(ends, words.sizes, strict=True)]
 
 
 def test_a_text_has_words_pairs_and_characters() -> None:
@@ -29,15 +29,16 @@ def test_a_text_has_words_pairs_and_characters() -> None:
 
 def test_a_blank_text_has_no_features() -> None:
     found = Featurizer(Vocabulary().add("feature", feature_names("hello"))).features(" \n")
-    assert (len(found.tokens), len(found.ids), len(found.sizes), len(found.pairs)) == (0, 0, 0, 0)
-    assert found.weights.dtype == np.float32
+    assert [len(part) for part in (found.tokens, *found.words, *found.forms, found.pairs)] == [0] * 8
+    assert found.words.weights.dtype == np.float32
 
 
 def test_regexes_and_lookups_mark_the_tokens_they_match() -> None:
     vocabulary = Vocabulary().add("regex", ["zip\t[0-9]{5}"]).add("lookup", ["city\tNew York", "city\tyork"])
-    vocabulary = vocabulary.add("feature", ["regex:zip", "lookup:city"])
-    found = named(Featurizer(vocabulary).features("to new york 10001"), vocabulary)
-    assert found == [[], [("lookup:city", 1.0)], [("lookup:city", 1.0)], [("regex:zip", 1.0)]]
+    vocabulary = vocabulary.add("feature", ["regex:zip", "lookup:city"]).add("lexical", ["lookup:city"])
+    features = Featurizer(vocabulary).features("to new york 10001")
+    assert features.forms.sizes.tolist() == [0, 1, 1, 0]
+    assert named(features, vocabulary) == [[], [("lookup:city", 1.0)], [("lookup:city", 1.0)], [("regex:zip", 1.0)]]
 
 
 @given(TEXTS, TEXTS)
@@ -46,7 +47,10 @@ def test_what_is_learned_later_changes_nothing_known(old: list[str], new: list[s
     larger = smaller.add("feature", [name for text in new for name in feature_names(text)])
     for text in old:
         before, after = Featurizer(smaller).features(text), Featurizer(larger).features(text)
-        assert all(np.array_equal(one, other) for one, other in zip(before[1:], after[1:], strict=True))
+        pairs = zip(
+            (*before.words, *before.forms, before.pairs), (*after.words, *after.forms, after.pairs), strict=True
+        )
+        assert all(np.array_equal(one, other) for one, other in pairs)
         assert before.tokens == tokenize(text)
     for text in new:
         before, after = (
