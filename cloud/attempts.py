@@ -21,6 +21,13 @@ class Numbers(NamedTuple):
     written: int
 
 
+class Standing(NamedTuple):
+    """Whether the claim file of a number is still there, and a number that was taken after it."""
+
+    is_there: bool
+    successor: int | None
+
+
 class Attempts(Protocol):
     """How numbers are taken where the store has create-only puts, and where it has not."""
 
@@ -34,8 +41,8 @@ class Attempts(Protocol):
         raised when the file is not there.
         """
 
-    def successor(self, number: int) -> int | None:
-        """A number that was taken after this one."""
+    def standing(self, number: int) -> Standing:
+        """How a number that was taken stands now."""
 
 
 def attempts_in(store: Store) -> Attempts:
@@ -85,9 +92,9 @@ class CreateOnly:
             return key if any(file is not None and file.nonce == claim.nonce for file in there) else None
         return key
 
-    def successor(self, number: int) -> int | None:
+    def standing(self, number: int) -> Standing:
         """See `Attempts`."""
-        return _successor(self._store, number)
+        return _standing(self._store, number)
 
 
 class PutAndList:
@@ -128,16 +135,21 @@ class PutAndList:
             raise failed
         return last == [key]
 
-    def successor(self, number: int) -> int | None:
+    def standing(self, number: int) -> Standing:
         """See `Attempts`."""
-        return _successor(self._store, number)
+        return _standing(self._store, number)
 
 
-def _successor(store: Store, number: int) -> int | None:
+def _standing(store: Store, number: int) -> Standing:
     """One listing: a stray file may have made the next number any higher one, in either form."""
     # Keys begin with "0" up to here, and sort before those of all higher numbers; later ones may have more digits.
-    after = attempt_key(number) if number < MIN_UNSORTED else ""
-    return next((other for other, _ in _listed(store, start_after=after) if other > number), None)
+    after = f"{ATTEMPTS}{number:06d}" if number < MIN_UNSORTED else ""
+    is_there = False
+    for other, _ in _listed(store, start_after=after):
+        if other > number:
+            return Standing(is_there, other)
+        is_there = is_there or other == number
+    return Standing(is_there, None)
 
 
 def _listed(store: Store, number: int | None = None, start_after: str = "") -> Iterator[tuple[int, str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from cloud.attempts import Attempts, Numbers, attempts_in, life, numbers
-from cloud.errors import ClaimHeld, ClaimLost, CloudError
+from cloud.errors import ClaimHeld, ClaimLost, CloudError, Unreachable
 from cloud.host import is_gone, this_host
 from cloud.names import life_key
 from cloud.records import AttemptFile, ClaimFile, Outcome, TookOver
@@ -29,19 +29,28 @@ class Claim:
         self._store = store
         self._attempts = attempts_in(store)
         self._key = key
-        self._claim = claim
+        self.file = claim
+        """What the claim file said when it was created."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="sign of life", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
         """Raise ClaimLost when a later attempt took over. An error of the store is raised: it is not "held"."""
-        successor = self._attempts.successor(self.number)
+        is_there, successor = self._attempts.standing(self.number)
         if successor is not None:
             raise ClaimLost(
                 f"attempt {successor} took {self._store.url} over while attempt {self.number} was silent; "
                 "what it committed is kept: submit again later if this one was meant to go on"
             )
+        if not is_there:
+            raise Unreachable(
+                f"{self._store.url}: the claim of attempt {self.number} is gone from it: emptied, or not mounted?"
+            )
+
+    def knows(self, claim: ClaimFile) -> bool:
+        """Whether this is the claim of an attempt at the same folder."""
+        return any(one is not None and one.nonce == claim.nonce for one in self._attempts.claims(claim.attempt))
 
     def finish(self, outcome: Outcome) -> None:
         """Write what the attempt did into its claim file, which frees the folder at once.
@@ -49,7 +58,7 @@ class Claim:
         Nobody else writes that key, so this needs no check, and also an attempt that lost the claim may say so.
         """
         self.stop_beating()
-        fields = dict(self._claim) | dict(outcome.bounded())
+        fields = dict(self.file) | dict(outcome.bounded())
         self._store.put(self._key, seal(AttemptFile(**fields)))
 
     def stop_beating(self) -> None:
@@ -64,7 +73,7 @@ class Claim:
             # A missed beat costs the place at worst, and `check` tells: no reason to stop the training.
             with contextlib.suppress(CloudError, OSError):
                 self._store.put(life_key(self.number), b"%d\n" % count)
-            self._ended.wait(self._claim.beat_seconds)
+            self._ended.wait(self.file.beat_seconds)
 
 
 def claim(
@@ -151,7 +160,7 @@ class _Watch:
             holder = f"{_name(number, claims)} holds {self.store.url}"
             if life(self.store, number) != remembered:
                 raise ClaimHeld(f"{holder}; submit again later")
-            if self.attempts.successor(number) is not None:
+            if self.attempts.standing(number).successor is not None:
                 return None
             if self.clock() - start >= self._patience_seconds(claims):
                 return _Freed(TookOver(attempt=number, reason=f"no sign of life for {self.clock() - start:.0f} s"))

@@ -1,6 +1,6 @@
 """Reading an output folder: what to continue from. `cloud.held` writes it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,17 @@ class OutputFolder:
 
     def read_ledger(self, file: FileDigest) -> Iterator[dict[str, Any]]:
         """The lines of a ledger file that a record names. Damaged, at the latest after the last line."""
+        return unseal_lines(self._ledger_bytes(file))
+
+    @property
+    def ledgers(self) -> Mapping[FileDigest, bytes]:
+        """The ledger files that were read so far, verified."""
+        return self._ledgers
+
+    def _ledger_bytes(self, file: FileDigest) -> bytes:
         if file not in self._ledgers:
             self._ledgers[file] = read_verified(self._store, file)
-        return unseal_lines(self._ledgers[file])
+        return self._ledgers[file]
 
     def _readable(self, found: Survey) -> tuple[list[Record], tuple[Rejected, ...]]:
         """The records, newest first, and those that cannot be read; one pruned meanwhile is neither."""

@@ -3,15 +3,16 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict, Unpack
 
 from cloud.claim import Claim
-from cloud.errors import ClaimLost, Damaged, StoreError, Unreachable
+from cloud.errors import ClaimLost, CloudError, Damaged, StoreError, Unreachable
 from cloud.folder import OutputFolder
-from cloud.names import CheckpointName, ledger_key, metrics_key, writing_attempt
+from cloud.names import CheckpointName, attempt_key, ledger_key, metrics_key, writing_attempt
 from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded_ledgers
-from cloud.records import FileDigest, Record
-from cloud.sealed import seal, seal_lines
+from cloud.records import AttemptFile, FileDigest, Record
+from cloud.sealed import load, seal, seal_lines
 from cloud.store import Store, Writer
 from cloud.survey import Survey, survey
 from cloud.transfer import Digester, upload
@@ -39,9 +40,19 @@ class HeldFolder(OutputFolder):
     the same call may be made again.
     """
 
-    def __init__(self, store: Store, claim: Claim, parent: Record | None = None) -> None:
-        """`parent` is the record of the checkpoint that was restored, and later of the one committed last."""
+    def __init__(
+        self,
+        store: Store,
+        claim: Claim,
+        parent: Record | None = None,
+        ledgers: Mapping[FileDigest, bytes] = MappingProxyType({}),
+    ) -> None:
+        """`parent` is the record of the checkpoint that was restored, and later of the one committed last.
+
+        `ledgers`: files of the folder that were read already.
+        """
         super().__init__(store)
+        self._ledgers.update(ledgers)
         self.num_committed = 0
         self.claim = claim
         self.parent = parent
@@ -58,9 +69,10 @@ class HeldFolder(OutputFolder):
         name = CheckpointName(self.claim.number, epoch, step)
         if name in self._known:
             return self._known[name]
-        # An object that was uploaded is never written again: its record may be there although no answer came.
-        if name not in self._uploaded:
-            self._uploaded[name] = self._upload(name, produce, fields)
+        # An object that was uploaded is not written again: its record may be there although no answer came.
+        if name not in self._uploaded or not self._is_there(self._uploaded[name].object):
+            self.claim.check()
+            self._uploaded[name] = self._upload(self._store, name, produce, fields)
         record = self._uploaded[name]
         self._check_before_commit(name)
         self._tried.add(name)
@@ -70,6 +82,37 @@ class HeldFolder(OutputFolder):
         self.parent = record
         self.num_committed += 1
         return record
+
+    def save_aside(
+        self, aside: Store, epoch: int, step: int | None, produce: Produce, **fields: Unpack[RecordFields]
+    ) -> Record:
+        """Write what this folder's store does not take into another one, which then is an output folder by itself.
+
+        Only this checkpoint stays there. Ledger files that cannot be read now are left out.
+        """
+        name = CheckpointName(self.claim.number, epoch, step)
+        record = self._upload(aside, name, produce, fields)
+        for file in record.ledgers:
+            with contextlib.suppress(CloudError, FileNotFoundError):
+                aside.put(file.key, self._ledger_bytes(file))
+        aside.put(attempt_key(self.claim.number), seal(self.claim.file))
+        aside.put(name.record_key, seal(record))
+        found = survey(aside)
+        for other in found.records.keys() | found.objects.keys():
+            if other != name:
+                for key in _keys(other):
+                    aside.delete(key)
+        return record
+
+    def put_back_ledger(self, file: FileDigest, data: bytes) -> None:
+        """Write a ledger file that a checkpoint names, if it is no longer there."""
+        if not self._is_there(file):
+            self._create(file.key, data)
+        self._ledgers[file] = data
+
+    def knows(self, other: Store, attempt: int) -> bool:
+        """Whether an attempt whose claim file lies in another store was one of this folder."""
+        return self.claim.knows(load(other, attempt_key(attempt), AttemptFile))
 
     def write_ledger(self, round: int, lines: Iterable[Mapping[str, Any]]) -> FileDigest:
         """Write the ledger of a round, before its first step; once per round and attempt."""
@@ -127,8 +170,8 @@ class HeldFolder(OutputFolder):
         attempt = writing_attempt(key)
         return attempt is not None and attempt < self.claim.number
 
-    def _upload(self, name: CheckpointName, produce: Produce, fields: RecordFields) -> Record:
-        digester = upload(self._store, name.object_key, produce)
+    def _upload(self, store: Store, name: CheckpointName, produce: Produce, fields: RecordFields) -> Record:
+        digester = upload(store, name.object_key, produce)
         return Record(
             name=str(name),
             attempt=name.attempt,
@@ -164,6 +207,12 @@ class HeldFolder(OutputFolder):
             if there is None:
                 raise Unreachable(f"{where}: said to be there, and is not") from error
             raise Damaged(f"{where}: there with other content than this attempt wrote") from error
+
+    def _is_there(self, file: FileDigest) -> bool:
+        try:
+            return self._store.stat(file.key).size == file.size
+        except FileNotFoundError:
+            return False
 
     def _there(self, key: str) -> bytes | None:
         try:

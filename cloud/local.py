@@ -163,10 +163,11 @@ class LocalStore:
 
     @contextmanager
     def _folder(self, names: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
-        """A folder below the root, opened step by step so that no symbolic link can be on the way."""
+        """A folder below the root, opened step by step so that no symbolic link can be on the way.
+
+        The root itself is not made again: when it goes away during a run, what was in it has gone too.
+        """
         with ExitStack() as stack:
-            if make:
-                make_folder(self._root)
             folder = stack.enter_context(self._open_root())
             for name in names:
                 if make:
@@ -190,6 +191,7 @@ class LocalStore:
     def _prepare(self) -> bool:
         """Make the folder, clear leftovers away, and find out whether its file system has hard links."""
         name = uuid4().hex
+        make_folder(self._root)
         with self._folder((STAGING,), make=True) as staging, new_file(name, staging):
             remove_unlocked(staging)
             try:

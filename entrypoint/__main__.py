@@ -36,16 +36,19 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         config = invocation.config()
         console = Console(config.log_format)
         code = 0 if invocation.shows_settings else _run(invocation, config, stop, console)
+        code = submitted_code(code, config.retry_exit_code)
     except BaseException as error:  # noqa: BLE001 - a task's exit(0) is no success, and a panic in Rust no Exception
         from entrypoint.platforms import failure_file
 
-        code = report(error, console, debug=config is not None and config.debug, failure_file=failure_file(root))
-    return submitted_code(code, config.retry_exit_code if config else None)
+        debug, retry = (config.debug, config.retry_exit_code) if config else (False, None)
+        code = report(error, console, debug=debug, failure_file=failure_file(root), retry_exit_code=retry)
+    return code
 
 
 def _run(invocation: "Invocation", config: "JobConfig", stop: Stop, console: "Console") -> int:
     console.take_logging()
     stop.limit(config.max_run_seconds)
+    stop.shown = console.error_line
     if config.retry_exit_code is not None:
         stop.leave_with(config.retry_exit_code)
     for warning in invocation.warnings:

@@ -15,6 +15,7 @@ from cloud.held import HeldFolder
 from cloud.store import Store
 from cloud.threads import in_background, result_of
 from cloud.wrapped import Counted
+from entrypoint.aside import Aside
 from entrypoint.errors import Stopped
 from entrypoint.exits import exit_code, explain
 from entrypoint.report import Report
@@ -50,13 +51,17 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
             check=stop.check,
             waiting=report.console.warning,
         )
+    stop.last_words = partial(_last_words, held, config, report, stop)
     try:
         report.began(held.number, config.train_url, config.task)
         report.told_removed |= _removed_before(output, held.number)
         chosen = result_of(early, stop.check)
         if not reading.is_newest(chosen):  # what was fetched before the claim counts only if it is still the newest
             chosen = predownload()
-        yield Attempt(held, reading, HeldFolder(output, held, chosen.record if chosen else None), chosen)
+        folder = HeldFolder(output, held, chosen.record if chosen else None, reading.ledgers)
+        chosen = Aside(config).take_back(folder, chosen, scratch, stop.check, report.console)
+        stop.newest = chosen.record.name if chosen else ""
+        yield Attempt(held, reading, folder, chosen)
     except BaseException as error:
         kind = "stopped" if isinstance(error, Stopped) else "failed"
         code = exit_code(error, config.retry_exit_code)
@@ -65,6 +70,13 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
             held.finish(report.outcome(kind, code, explain(error)))
         raise
     held.finish(report.outcome("done" if report.has_trained else "nothing_new", 0, None))
+
+
+def _last_words(held: Claim, config: JobConfig, report: Report, stop: Stop) -> None:
+    """The outcome of an attempt that is ended by force: the next one need not wait for its sign of life."""
+    error = Stopped(stop.requested or "")
+    with contextlib.suppress(CloudError):
+        held.finish(report.outcome("stopped", exit_code(error, config.retry_exit_code), explain(error)))
 
 
 def _predownload(reading: OutputFolder, config: JobConfig, scratch: Path, report: Report, stop: Stop) -> Chosen | None:

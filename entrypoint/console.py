@@ -68,6 +68,12 @@ class Console:
         for line in text.splitlines() or [""]:
             self._say(self._err, "error", f"perdure: error: {line}", line, fields)
 
+    def error_line(self, text: str, exit_code: int) -> str:
+        """What `error` would write of one line, for somebody who cannot wait for the streams."""
+        if self._json:
+            return _json_line("error", text, {"exit_code": exit_code})
+        return f"perdure: error: {one_line(text)}"
+
     def print(self, text: str) -> None:
         """A text that was asked for (--help, --show_settings), as it is, on stdout."""
         self._write(self._out, text if text.endswith("\n") else text + "\n")

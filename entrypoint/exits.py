@@ -72,16 +72,23 @@ def explain(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def report(error: BaseException, console: Console, *, debug: bool, failure_file: Path | None) -> ExitCode:
-    """Say what happened on stderr and in the platform's failure file, and give the exit code.
+def report(
+    error: BaseException,
+    console: Console,
+    *,
+    debug: bool,
+    failure_file: Path | None,
+    retry_exit_code: int | None = None,
+) -> int:
+    """Say what happened on stderr and in the platform's failure file, and give the code that the process exits with.
 
     A traceback only with `debug` or for what is unforeseen.
     """
-    code = _exit_code(error)
-    if debug or code == ExitCode.UNFORESEEN:
+    code = exit_code(error, retry_exit_code)
+    if debug or _exit_code(error) == ExitCode.UNFORESEEN:
         console.block("".join(traceback.format_exception(error)))
     text = explain(error)
-    console.error(text, exit_code=int(code))
+    console.error(text, exit_code=code)
     if failure_file is not None:
         with contextlib.suppress(OSError):  # nothing is left to tell it to
             failure_file.write_text(text[:MAX_FAILURE_CHARS], encoding="utf-8", errors="backslashreplace")

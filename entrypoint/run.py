@@ -80,6 +80,7 @@ class Run:
     def __enter__(self) -> "Run":
         self._stop.install()
         self._stop.limit(self._config.max_run_seconds)
+        self._stop.shown = self._console.error_line
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._stop.grace(self._config.grace_seconds))
@@ -88,7 +89,7 @@ class Run:
                 held = stack.enter_context(attempt(self._config, output, scratch, self._report, self._stop))
                 with self._report.phase("restore"):
                     self._restore(held, scratch)
-                self._saver = Saver(self._config, held.folder, self._report, self._config.best_metric)
+                self._saver = Saver(self._config, held.folder, self._report, self._config.best_metric, self._stop)
                 self._stack = stack.pop_all()
         except OURS as error:
             self._leave(error)
@@ -227,5 +228,7 @@ class Run:
 
     def _leave(self, error: BaseException) -> NoReturn:
         """End the process as the job would: one line, and the exit code."""
-        code = exits.report(error, self._console, debug=self._config.debug, failure_file=None)
-        raise SystemExit(exits.submitted_code(code, self._config.retry_exit_code)) from None
+        retry = self._config.retry_exit_code
+        raise SystemExit(
+            exits.report(error, self._console, debug=self._config.debug, failure_file=None, retry_exit_code=retry)
+        ) from None

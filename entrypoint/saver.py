@@ -1,105 +1,174 @@
-"""Checkpoints: copied at a step boundary, published by a thread while training goes on."""
+"""Checkpoints: when one is due, its copy at a step boundary, and its commit by a thread while training goes on."""
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cloud.errors import StoreError
+from cloud.errors import CloudError, StoreError
 from cloud.held import HeldFolder
 from cloud.pruning import Keeping
 from cloud.records import FileDigest, Record
-from cloud.threads import in_background
+from entrypoint.aside import Aside
+from entrypoint.errors import Unpublished
+from entrypoint.grace import Costs, Decision
+from entrypoint.publisher import Publisher
 from entrypoint.report import Report
 from entrypoint.settings import JobConfig
+from entrypoint.stop import Stop
 from trainer.checkpoint import FORMAT, HostCopy, check_finite, last_learning_rate, trained_digest, write
 from trainer.evaluate import score_of
 
+RESCUE_SECONDS = 15.0
+"""How long a state is offered to a store when something else has failed already."""
+
+ASIDE_SHARE = 0.3
+"""What of the grace period is left for saving on this machine what no store takes."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of the state on the host, and what its record will say; `host` owns the copy's memory."""
+
+    host: HostCopy
+    payload: Mapping[str, Any]
+    ledgers: tuple[FileDigest, ...]
+    metrics: Mapping[str, Any] | None
+    lines: list[dict[str, Any]]
+
+    @property
+    def step(self) -> int | None:
+        """The global step of a checkpoint within an epoch."""
+        return None if self.metrics is not None else self.payload["global_step"]
+
 
 class Saver:
-    """Decides when a checkpoint is due, copies it, and publishes one at a time in the background."""
+    """Decides when a checkpoint is due, copies it, and has it published beside the training.
 
-    def __init__(self, config: JobConfig, folder: HeldFolder, report: Report, best_metric: str) -> None:
-        self._config, self._folder, self._report = config, folder, report
+    There are two copies at most: one in flight, and, while publishing takes longer than training, one that waits.
+    """
+
+    def __init__(self, config: JobConfig, folder: HeldFolder, report: Report, best_metric: str, stop: Stop) -> None:
+        self._config, self._folder, self._report, self._stop = config, folder, report, stop
         self._best_metric = best_metric
-        self._host = HostCopy()
-        self._work: Future[None] | None = None
+        self._aside = Aside(config)
+        self._costs = Costs()
+        self._decision = Decision.NEW
+        self._publisher: Publisher[Snapshot] = Publisher(
+            self._publish, self._save_aside, self._warn,
+            limit_seconds=config.max_unpublished_seconds, seconds_left=self._seconds_for_stores,
+        )  # fmt: skip
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int, str] | None = None
         self.last: str | None = None
         """The name of the checkpoint that was committed last."""
 
     def due(self) -> bool:
-        """Whether it is time to save in the middle of an epoch; raises what the last publication failed with."""
-        if self._work is None:
-            return time.monotonic() - self._saved_at >= self._config.save_every_seconds
-        if self._work.done():
-            self.wait()
-        return False
+        """Whether it is time to save in the middle of an epoch; raises what publishing ended with."""
+        self._publisher.check()
+        if not (self._publisher.is_idle or self._publisher.is_failing):
+            return False
+        return time.monotonic() - self._saved_at >= self._config.save_every_seconds
 
     def save(
         self, content: Mapping[str, Any], ledgers: tuple[FileDigest, ...], metrics: Mapping[str, Any] | None
     ) -> None:
         """Copy what a checkpoint shall hold and publish it; nothing when it is what was saved last.
 
-        `metrics`: those of the epoch that just ended; None in the middle of one.
+        `metrics`: those of the epoch that just ended; None in the middle of one. After a stop only what can be done
+        in time is begun.
         """
         place = (content["epoch"], content["global_step"], content["progress"]["waits_for"])
-        if place == self._saved:
+        if place == self._saved or not self._is_time():
             return
         with self._report.phase("blocked_by_checkpoints"):
-            self.wait()
-            payload = self._host.take({"format": FORMAT, **content})
-        lines = list(self._report.metrics)
-        publish = partial(self._publish, payload, ledgers, metrics, lines)
-        self._work = in_background(publish, "publisher")
+            earlier = self._publisher.room()
+            self._publisher.check()
+            host = HostCopy() if earlier is None else earlier.host
+            started = time.monotonic()
+            payload = host.take({"format": FORMAT, **content})
+            self._costs.copy_seconds = time.monotonic() - started
+        self._publisher.offer(Snapshot(host, payload, ledgers, metrics, list(self._report.metrics)))
         self._saved, self._saved_at = place, time.monotonic()
 
     def wait(self) -> None:
-        """Until what was saved is committed; raises what the publication failed with."""
-        work, self._work = self._work, None
-        try:
-            if work is not None:
-                work.result()
-        except BaseException:
-            self._saved = None  # what failed may be tried again
-            raise
+        """Until what was saved is committed; raises what publishing ended with. Not when there is no time for that."""
+        if self._decision is not Decision.OLDER:
+            self._publisher.drain()
+
+    def rescue(self) -> None:
+        """From now on a store that fails is not waited for long: something else has failed already."""
+        self._publisher.hurry(RESCUE_SECONDS)
 
     def abandon(self) -> None:
-        """Until nothing is being published, whatever comes of it: something else has failed already."""
-        if self._work is not None:
-            self._work.exception()
+        """Until nothing is being published, whatever comes of it."""
+        self._publisher.hurry(0.0)
+        if self._decision is not Decision.OLDER:
+            self._publisher.settle()
 
-    def _publish(
-        self,
-        payload: Mapping[str, Any],
-        ledgers: tuple[FileDigest, ...],
-        metrics: Mapping[str, Any] | None,
-        lines: list[dict[str, Any]],
-    ) -> None:
-        with self._report.phase("publish"):
-            check_finite(payload)
-            step = None if metrics is not None else payload["global_step"]
-            previous = self._folder.parent
-            record = self._folder.publish(
-                payload["epoch"],
-                step,
-                partial(write, payload),
-                global_step=payload["global_step"],
-                round=payload["progress"]["round"],
-                ledgers=ledgers,
-                metrics=dict(metrics or {}),
-                settings=payload["settings"],
-                net_sha256=trained_digest(payload),
-                learning_rate=last_learning_rate(payload),
+    def _is_time(self) -> bool:
+        """Whether a new snapshot can be published before the grace period is over, if a stop was asked for."""
+        if self._publisher.has_failed:  # if only on this machine
+            return True
+        self._decision = self._costs.decide(self._stop.seconds_left, self._publisher.seconds_in_flight)
+        if self._decision is not Decision.NEW:
+            left = max(0.0, self._stop.seconds_left)
+            self._report.console.warning(
+                f"{self._costs.in_words()}, and {left:.1f} s are left: the steps since the last one are not saved"
             )
-            self.last = record.name
+        return self._decision is Decision.NEW
+
+    def _seconds_for_stores(self) -> float:
+        return self._stop.seconds_left - ASIDE_SHARE * self._config.grace_seconds
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        """Commit, and remove what it replaces. Called again after an error of the store."""
+        with self._report.phase("publish"):
+            started, previous = time.monotonic(), self._folder.parent
+            record = self._commit(snapshot, self._folder.publish)
+            self._costs.publish_seconds = time.monotonic() - started
+            self.last = self._stop.newest = record.name
             if previous is not None and (alarm := record.unchanged_since(previous)):
                 self._report.console.warning(f"{record.name}: {alarm}")
-            if metrics is not None and lines:
-                self._folder.write_metrics(lines)
+            if snapshot.metrics is not None and snapshot.lines:
+                self._folder.write_metrics(snapshot.lines)
             self._prune()
+
+    def _commit(self, snapshot: Snapshot, publish: Any) -> Record:
+        payload = snapshot.payload
+        check_finite(payload)
+        record: Record = publish(
+            payload["epoch"],
+            snapshot.step,
+            partial(write, payload),
+            global_step=payload["global_step"],
+            round=payload["progress"]["round"],
+            ledgers=snapshot.ledgers,
+            metrics=dict(snapshot.metrics or {}),
+            settings=payload["settings"],
+            net_sha256=trained_digest(payload),
+            learning_rate=last_learning_rate(payload),
+        )
+        return record
+
+    def _save_aside(self, snapshot: Snapshot, error: Exception) -> Unpublished:
+        """Save on this machine what no store took; the error to end with, which says where."""
+        try:
+            record = self._commit(snapshot, partial(self._folder.save_aside, self._aside.open()))
+        except (CloudError, OSError) as failure:
+            return Unpublished(f"{error}; it could not be saved on this machine either: {failure}; submit again")
+        self._stop.newest = f"{record.name}, in {self._aside.path}"
+        return Unpublished(
+            f"{error}; the newest state, {record.name}, is saved in {self._aside.path}: submit again on this machine, "
+            "or copy what is in that folder to --train_url, records (.json) last"
+        )
+
+    def _warn(self, error: Exception) -> None:
+        self._report.console.warning(
+            f"publishing fails: {error}; training goes on and it is tried again, for up to "
+            f"--max_unpublished_seconds {self._config.max_unpublished_seconds:g}"
+        )
 
     def _prune(self) -> None:
         config = self._config

@@ -1,7 +1,7 @@
 """One attempt at work: the place where trainer and cloud meet."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
 from entrypoint.census import Census
 from entrypoint.ended import advice, check_promotion, facts, judge
-from entrypoint.errors import Stopped
+from entrypoint.errors import Stopped, Unpublished
 from entrypoint.export import export
 from entrypoint.initial import Initial, initial
 from entrypoint.places import Places, cache_directory
@@ -51,7 +51,7 @@ class Session:
         self._todays_sets = self.task.settings
         config = with_defaults(config, self.task)
         self.device = pick_device(config)
-        self.saver = Saver(config, held.folder, report, best_metric(self.task, config))
+        self.saver = Saver(config, held.folder, report, best_metric(self.task, config), stop)
         self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
         report.best_metric = best_metric(self.task, config)
         self._opened = OpenShards(self.task, cache, config.memory_bytes)
@@ -134,7 +134,8 @@ class Session:
         self.saver.wait()
         self._training = None
         if not training.is_done():
-            self._report.saved(self.saver.last)
+            if self.saver.last is not None:
+                self._report.saved(self.saver.last)
             self._stop.check()
         elif training.state.progress.example < training.loader.goal.num_examples:
             self._report.early(training.state.progress)
@@ -143,15 +144,24 @@ class Session:
         """Nothing is left: say so."""
         self._report.done()
 
-    def rescue(self) -> None:
+    def rescue(self, error: Exception) -> None:
         """Save the steps taken before the data or a store failed: they are as good as any.
 
-        Without any nothing is saved: a round whose shards were never read may be formed anew.
+        Without any nothing is saved: a round whose shards were never read may be formed anew. Raises Unpublished when
+        a store's failure is what the attempt ends with.
         """
-        if self._training is not None and self._training.num_steps_taken:
-            with self._report.phase("train"):
-                self.save(self._training, None)
-        self.saver.wait()
+        self.saver.rescue()
+        try:
+            if self._training is not None and self._training.num_steps_taken:
+                with self._report.phase("train"):
+                    self.save(self._training, None)
+            self.saver.wait()
+        except Unpublished as failure:
+            if isinstance(error, StoreError):
+                raise failure from error
+            self._report.console.warning(str(failure))
+        except (CloudError, TrainerError):
+            return  # what ended the attempt is what the caller must hear of
 
     def _evaluate(self, state: TrainState) -> Mapping[str, Any] | None:
         """Scores on the evaluation data; None when a stop came first."""
@@ -273,10 +283,9 @@ def open_session(held: Attempt, places: Places, config: JobConfig, report: Repor
         if session is not None:
             session.saver.wait()  # only what is committed may be called saved
         raise
-    except (DataError, Damaged, CacheTooSmall, StoreError):
+    except (DataError, Damaged, CacheTooSmall, StoreError) as error:
         if session is not None:
-            with suppress(CloudError, TrainerError):
-                session.rescue()
+            session.rescue(error)
         raise
     finally:
         if session is not None:

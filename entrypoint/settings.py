@@ -107,6 +107,10 @@ class JobConfig(TrainSettings):
         60.0, "time between two checkpoints within an epoch", when="now", group="checkpoints", unit="seconds",
         gt=0, allow_inf_nan=False,
     )  # fmt: skip
+    max_unpublished_seconds: float = setting(
+        1800.0, "how long training goes on while checkpoints cannot be published; then they are saved on this machine",
+        when="now", group="checkpoints", unit="seconds", ge=0, allow_inf_nan=False,
+    )  # fmt: skip
     keep_last: int = setting(2, "newest checkpoints to keep", when="now", group="checkpoints", ge=2)
     keep_best: int = setting(1, "best checkpoints to keep, by --best_metric", when="now", group="checkpoints", ge=0)
     keep_every: int = setting(

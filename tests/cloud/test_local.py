@@ -61,7 +61,7 @@ def test_a_missing_folder_is_opened_by_several_processes_at_once(tmp_path: Path)
 
 
 def test_a_store_opened_for_reading_makes_its_folder_when_it_writes(tmp_path: Path) -> None:
-    store = LocalStore("folder", tmp_path / "folder")
+    store = LocalStore("folder", tmp_path / "folder", writable=True)
     store.put("a/b", b"content")
     assert (tmp_path / "folder" / "a" / "b").read_bytes() == b"content"
 

@@ -442,13 +442,15 @@ def test_a_read_only_output_folder(job, tmp_path):
 def test_a_full_disk_under_the_output_folder(job):
     job.run.mkdir()
     with mounted("-t", "tmpfs", "-o", "size=80k", "tmpfs", job.run):
-        full = job.submit("--epochs", "6")
+        full = job.submit("--epochs", "6", "--max_unpublished_seconds", "0")
         assert full.code == 74, full.err
-        assert re.match(rf"{job.run}/ckpt_\d\S*\.pth: no space left on device; make room there", full.error)
+        words = rf"{job.run}/ckpt_\d\S*\.pth: no space left on device; make room there; the newest state, (\S+)-a1, is"
+        found = re.match(words, full.error)
+        assert found, full.error
         assert job.checkpoints(), "what was committed before is there"
         assert run("mount", "-o", "remount,size=10m", job.run)
         said = job.trained("--epochs", "6")
-        assert said.outcome["resumed_from"] is not None
+        assert said.outcome["resumed_from"] == f"{found[1]}-a2"
         assert said.outcome["epoch"] == 6
 
 

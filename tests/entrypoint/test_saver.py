@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from cloud.claim import Claim, claim
-from cloud.errors import Unreachable
 from cloud.folder import OutputFolder
 from cloud.held import HeldFolder
 from cloud.open import open_store
 from cloud.store import Store
 from entrypoint.console import Console
+from entrypoint.errors import Unpublished
 from entrypoint.report import Report
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
+from entrypoint.stop import Stop
 from tests.cloud.wrappers import Failing
 from trainer.plan import Progress
 
@@ -49,24 +50,44 @@ def sgd(learning_rate: float, *names: str) -> dict[str, Any]:
 
 
 def saver_on(store: Store, held: Claim, **settings: Any) -> Saver:
-    config = JobConfig(**settings)
-    return Saver(config, HeldFolder(store, held), Report(Console(), time.monotonic()), "")
+    config = JobConfig(train_url=store.url, cache_dir=Path(store.url).parent / "cache", **settings)
+    return Saver(config, HeldFolder(store, held), Report(Console(), time.monotonic()), "", Stop())
 
 
 def names(store: Store) -> list[str]:
     return [record.name for record in OutputFolder(store).records()]
 
 
-def test_what_could_not_be_published_is_published_when_it_is_asked_for_again(store: Store, held: Claim) -> None:
-    failing = Failing(store, "create", lambda key: key.startswith("ckpt_"), after=False)
-    saver = saver_on(failing, held)
-    saver.save(content(5), (), None)
-    with pytest.raises(Unreachable):
-        saver.wait()
-    assert names(store) == []
+def test_what_could_not_be_published_is_published_as_soon_as_the_store_works_again(
+    store: Store, held: Claim, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = saver_on(Failing(store, "create", lambda key: key.startswith("ckpt_"), after=False, times=2), held)
     saver.save(content(5), (), None)
     saver.wait()
     assert names(store) == ["ckpt_0_5-a1"]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("perdure: warning: publishing fails: ckpt_0_5-a1.json: no answer")
+    assert warning.endswith("for up to --max_unpublished_seconds 1800")
+
+
+def test_what_no_store_takes_is_saved_on_this_machine(store: Store, held: Claim, tmp_path: Path) -> None:
+    failing = Failing(store, "create", lambda key: key.startswith("ckpt_"), after=False, times=99)
+    saver = saver_on(failing, held, max_unpublished_seconds=0)
+    saver.save(content(5), (), None)
+    with pytest.raises(
+        Unpublished, match=r"no answer.*; the newest state, ckpt_0_5-a1, is saved in .*unpublished/run-"
+    ):
+        saver.wait()
+    saver.rescue()  # what came later is tried once, and replaces it
+    saver.save(content(7), (), None)
+    with pytest.raises(Unpublished, match="ckpt_0_7-a1"):
+        saver.wait()
+    assert names(store) == []
+    (aside,) = (tmp_path / "cache" / "unpublished").iterdir()
+    chosen = OutputFolder(open_store(str(aside))).choose(tmp_path, lambda: None)
+    assert chosen is not None and chosen.record.name == "ckpt_0_7-a1"
+    assert torch.equal(torch.load(chosen.path, weights_only=True)["net"]["weight"], torch.full((3,), 7.0))
+    assert sorted(path.name for path in aside.glob("ckpt_*")) == ["ckpt_0_7-a1.json", "ckpt_0_7-a1.pth"]
 
 
 def test_the_same_state_is_published_once(store: Store, held: Claim) -> None:
@@ -79,13 +100,14 @@ def test_the_same_state_is_published_once(store: Store, held: Claim) -> None:
 
 
 def test_a_save_is_due_by_the_clock_and_a_failure_comes_out(store: Store, held: Claim) -> None:
-    saver = saver_on(Failing(store, "create", lambda key: key.startswith("ckpt_")), held, save_every_seconds=0.05)
+    saver = saver_on(store, held, save_every_seconds=0.05)
     assert not saver.due()
     time.sleep(0.06)
     assert saver.due()
-    saver_failing = saver_on(Failing(store, "create", lambda key: key.startswith("ckpt_"), after=False, times=9), held)
+    failing = Failing(store, "create", lambda key: key.startswith("ckpt_"), after=False, times=9)
+    saver_failing = saver_on(failing, held, max_unpublished_seconds=0)
     saver_failing.save(content(7), (), None)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unpublished):
         while True:
             saver_failing.due()
             time.sleep(0.01)
@@ -131,7 +153,7 @@ def test_the_first_save_of_an_attempt_is_compared_with_what_was_restored(
     while not names(store):
         time.sleep(0.01)
     folder = HeldFolder(store, held, OutputFolder(store).records()[0])
-    saver = Saver(JobConfig(), folder, Report(Console(), time.monotonic()), "")
+    saver = Saver(JobConfig(), folder, Report(Console(), time.monotonic()), "", Stop())
     saver.save(content(9, 1.0, sgd(0.1, "weight")), (), None)
     saver.wait()
     assert "ckpt_0_9-a1: the network is that of ckpt_0_5-a1" in capsys.readouterr().err
