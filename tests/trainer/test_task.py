@@ -75,7 +75,7 @@ class TestFinding:
 
     def test_an_unknown_name_lists_the_known_ones(self) -> None:
         assert why("image").startswith("--task image: unknown, did you mean images? the tasks are images, ")
-        assert why("speech") == "--task speech: unknown; the tasks are images, ./file.py:Class, module:Class"
+        assert why("speech") == "--task speech: unknown; the tasks are images, nlu, ./file.py:Class, module:Class"
 
     @pytest.mark.parametrize(
         ("name", "reason"),
