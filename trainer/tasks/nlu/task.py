@@ -13,9 +13,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from trainer.settings import setting
+from trainer.errors import DataError
 from trainer.task import Scores, Task, TaskSettings
 from trainer.tasks.nlu.answers import predictions
-from trainer.tasks.nlu.batch import Collated, collated
+from trainer.tasks.nlu.batch import LABELS, Collated, collated
 from trainer.tasks.nlu.features import Featurizer, feature_names, word_name
 from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
@@ -23,6 +24,7 @@ from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
 from trainer.tasks.nlu.renames import applied, current, parse
 from trainer.tasks.nlu.scores import Prediction, scores
+from trainer.tasks.nlu.tags import LAYERS
 from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
 
@@ -71,7 +73,7 @@ class NLU(Task):
         return repr(tuple(example))
 
     def grow(self, vocabulary: Vocabulary, labels: Iterable[str], examples: Iterable[Message | Resource]) -> Vocabulary:
-        """The vocabulary with all names that messages and resources bring."""
+        """The vocabulary with all names that messages and resources bring; DataError where nothing can be learned."""
         names: dict[str, set[str]] = {}
         for example in examples:
             for kind, name in _names(example):
@@ -79,6 +81,8 @@ class NLU(Task):
         vocabulary = applied(vocabulary, parse(self.settings.rename), names)
         for kind in sorted(names):
             vocabulary = vocabulary.add(kind, {current(vocabulary, kind, name) for name in names[kind]})
+        if not any(vocabulary.names(kind) for kind in (*LABELS, *LAYERS)):
+            raise DataError("no message has an intent or an entity, so there is nothing to learn; annotate some")
         return vocabulary
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
