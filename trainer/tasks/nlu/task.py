@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from trainer.settings import setting
 from trainer.errors import DataError
+from trainer.settings import setting
 from trainer.task import Scores, Task, TaskSettings
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.batch import LABELS, Collated, collated
