@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from cloud.urls import without_credentials
 from entrypoint import platforms
 from entrypoint.arguments import SWITCHES, Arguments, help_text, parse
 from entrypoint.commands import COMMANDS, Command
@@ -19,10 +20,11 @@ from entrypoint.errors import SettingsError
 from entrypoint.jobfile import read_jobfile
 from entrypoint.platforms import Platform
 from entrypoint.problems import checked, near, unknown
-from entrypoint.settings import FIELDS, JobConfig
+from entrypoint.settings import ADDRESS, FIELDS, JobConfig
 from entrypoint.values import COMMAND_LINE, Given, Layer, pairs, unquoted
 
 PREFIX = "PERDURE_"
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _CONFIG = "config"
 _NAMES = frozenset(FIELDS) | {_CONFIG}
 # Kubernetes describes a Service called perdure in variables PERDURE_PORT, PERDURE_SERVICE_HOST, PERDURE_PORT_80_TCP...
@@ -132,6 +134,7 @@ def _collect(arguments: Arguments, environ: Mapping[str, str], platform: Platfor
     jobfile = found.given.pop(_CONFIG, None)
     if jobfile is not None:
         found.add(read_jobfile(Path(str(jobfile.value))))
+    found.problems += _wrong_endpoints(environ, found.given)
     if found.problems:
         raise SettingsError("\n".join(found.problems))
     return found
@@ -147,6 +150,15 @@ def _variables(environ: Mapping[str, str]) -> Layer:
     """PERDURE_TRAIN_URL and the like; an empty variable is the same as none."""
     ours = (key for key in environ if key.startswith(PREFIX) and environ[key] and not _SERVICE_LINK.fullmatch(key))
     return [(key.removeprefix(PREFIX).lower(), Given(unquoted(environ[key]), key)) for key in sorted(ours)]
+
+
+def _wrong_endpoints(environ: Mapping[str, str], given: Mapping[str, Given]) -> list[str]:
+    """Of the variables that obstore itself reads where --endpoint_url does not say it."""
+    if "endpoint_url" in given or not any(str(one.value).lower().startswith("s3://") for one in given.values()):
+        return []
+    wrong = [(name, environ[name]) for name in ENDPOINTS if name in environ and not ADDRESS.fullmatch(environ[name])]
+    advice = "must be an address such as https://host:9000, or not set"
+    return [f"{name} {without_credentials(value)!r}: {advice}" for name, value in wrong]
 
 
 def _hyperparameters(platform: Platform) -> Layer:

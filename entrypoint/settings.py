@@ -26,7 +26,11 @@ GROUPS: Mapping[str, str] = {
 }
 """The groups of `--help`, in its order, with their titles."""
 
-_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?", re.IGNORECASE)
+_PORT = "[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+ADDRESS = re.compile(
+    rf"https?://([^/?#\s@]*@)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(:({_PORT}))?(/[\w./~%+:@-]*)?", re.ASCII | re.IGNORECASE
+)
+"""What an endpoint may be; obstore panics at much that is none."""
 _TAKEN_EXIT_CODES = (65, 70, 78)
 
 
@@ -168,7 +172,7 @@ class JobConfig(TrainSettings):
         """Every rule that is about more than one setting, or that a bound cannot say."""
         if self.micro_batch_size > self.batch_size:
             raise ValueError(f"--micro_batch_size {self.micro_batch_size}: is above --batch_size {self.batch_size}")
-        if self.endpoint_url is not None and not _ADDRESS.fullmatch(self.endpoint_url):
+        if self.endpoint_url is not None and not ADDRESS.fullmatch(self.endpoint_url):
             raise ValueError(f"--endpoint_url {self.endpoint_url}: must be an address such as https://host:9000")
         promote.parse(self.promote_if)
         if self.retry_exit_code in _TAKEN_EXIT_CODES:

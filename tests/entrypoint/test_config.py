@@ -248,3 +248,34 @@ def test_one_wrong_letter_is_always_seen(name, data):
 def test_different_names_are_no_slips():
     assert near("num_gpus", FIELDS) is None
     assert near("init_method", FIELDS) is None
+
+
+NO_ADDRESSES = [
+    "nonsense", "http://", "://x", "http://a b", "ftp://host", "http://[::1", "http://host:65536", "http://a/\u00e9",
+    'http://a"b/', "https://host?x=y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_what_is_no_address_is_a_wrong_setting_wherever_it_comes_from(address):
+    """obstore panics at most of them."""
+    assert problems(["--endpoint_url", address]) == [
+        f"--endpoint_url {address}: must be an address such as https://host:9000"
+    ]
+    at_s3 = ["--train_url", "s3://bucket/run"]
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+        expected = f"{name} {address!r}: must be an address such as https://host:9000, or not set"
+        assert problems(at_s3, {name: address}) == [expected]
+        assert config((), {name: address}).endpoint_url is None, "nobody asks for it"
+        assert config([*at_s3, "--endpoint_url", "http://h"], {name: address}).endpoint_url == "http://h"
+
+
+def test_an_address_in_a_variable_does_not_show_its_password():
+    (problem,) = problems(["--data_url", "s3://b/d"], {"AWS_ENDPOINT_URL": "https://user:pass word@host"})
+    assert "pass" not in problem
+
+
+@pytest.mark.parametrize("address", ["http://[::1]:9000", "https://obs.cn-north-4.x.com/", "http://my_host:65535/a/b"])
+def test_addresses(address):
+    assert config(["--endpoint_url", address]).endpoint_url == address
+    assert config(["--train_url", "s3://b/r"], {"AWS_ENDPOINT_URL": address}).endpoint_url is None
