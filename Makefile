@@ -15,7 +15,7 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PERDURE_%,$(.VARIABLES)
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test crash-test soak lint format constraints clean
+.PHONY: help demo test crash-test soak fuzz lint format constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ lint: $(VENV)/dev.stamp ## lint and types alone
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) mypy
+
+fuzz: $(VENV)/dev.stamp $(VENV)/fuzz.stamp ## ever new bytes for the readers of others' files, each SECONDS=60 (Linux)
+	@$(IN_VENV) tests.fuzz $(or $(SECONDS),60)
 
 format: $(VENV)/dev.stamp ## bring the source into its form
 	$(IN_VENV) ruff check --fix .
@@ -95,8 +98,9 @@ $(TORCH_STAMP): | $(VENV)/bin/pip
 
 SIZE_demo := 100 MB
 SIZE_dev := 250 MB
+SIZE_fuzz := 35 MB
 
-$(VENV)/demo.stamp $(VENV)/dev.stamp: $(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) $(TORCH_STAMP)
+$(VENV)/demo.stamp $(VENV)/dev.stamp $(VENV)/fuzz.stamp: $(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) $(TORCH_STAMP)
 	@echo "Downloading the other packages, about $(SIZE_$*)."
 	@$(PIP) --quiet --upgrade setuptools
 	@$(PIP) --quiet --no-build-isolation --editable '.[$*]'

@@ -1,0 +1,13 @@
+"""`python -m tests.fuzz.one READER [libFuzzer options]`: ever new bytes for one reader, led by the code they reach."""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["cloud", "trainer.tasks.nlu", "trainer.webdataset", "tarfile", "json", "csv"]):
+    from tests.fuzz.readers import READERS
+
+
+if __name__ == "__main__":
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], READERS[sys.argv[1]])
+    atheris.Fuzz()
