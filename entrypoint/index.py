@@ -20,6 +20,7 @@ FIELDS = ("key", "size", "sha256", "num_read", "num_examples", "labels", "bad", 
 def run(config: JobConfig, stop: Stop, console: Console) -> int:
     """Write `_index.jsonl` under data_url, one line per shard, evaluation shards included. Returns the exit code."""
     task = make_task(config.task, config.sets)
+    task.max_shard_bytes = int(config.max_shard_bytes)
     data = open_store(config.data_url, options(config), writable=True)
     cache = ShardCache(data, cache_directory(config), config.cache_bytes, check=stop.check)
     try:

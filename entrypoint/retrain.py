@@ -213,6 +213,7 @@ def _again(config: JobConfig, goal: Payload, start: Payload | None, ledger: Ledg
     device = pick_device(config.model_copy(update={"threads": threads}))
     directory = cache_directory(config)
     task.cache_directory = directory / "task"
+    task.max_shard_bytes = int(config.max_shard_bytes)
     data = open_data(config)
     _check_shards(data, goal, start, ledger, stop)
     cache = ShardCache(data, directory, config.cache_bytes, check=stop.check)

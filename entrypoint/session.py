@@ -48,6 +48,7 @@ class Session:
     ) -> None:
         self.task = make_task(config.task, config.sets)
         self.task.cache_directory = cache_directory(config) / "task"
+        self.task.max_shard_bytes = int(config.max_shard_bytes)
         self._todays_sets = self.task.settings
         config = with_defaults(config, self.task)
         self.device = pick_device(config)

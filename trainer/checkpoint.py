@@ -9,7 +9,9 @@ import math
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -198,12 +200,22 @@ def read(path: Path) -> Payload:
 
 
 def _load(path: Path) -> Any:
+    _check_size(path)
     try:
         with warnings.catch_warnings():  # torch warns of what it then cannot read anyway
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise CheckpointError(f"{path.name}: torch.load cannot read it: {_reason(error)}") from error
+
+
+def _check_size(path: Path) -> None:
+    """torch.save stores what it writes as it is; what is packed, or there twice, could become any size in memory."""
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if is_packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise CheckpointError(f"{path.name}: its content is compressed, which torch.save never does")
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ else:
     from backports.zstd import ZstdError
 
 SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
-MAX_BYTES = 4 * 2**30
+MAX_BYTES = 4 * 10**9
 BUFFER_BYTES = 2**20
 
 
@@ -47,7 +47,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, content: BinaryIO, max_bytes: int) -> None:
         self._content = content
-        self._left = max_bytes
+        self._left = self._max_bytes = max_bytes
 
     def readable(self) -> bool:
         return True
@@ -57,7 +57,7 @@ class _Bounded(io.RawIOBase):
         data = self._read(len(view))
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError("its content is larger than a shard may be; cut it into smaller ones")
+            raise ValueError(f"its content is larger than --max_shard_bytes {self._max_bytes:,} allow")
         view[: len(data)] = data
         return len(data)
 

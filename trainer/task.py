@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from trainer.compressed import MAX_BYTES
 from trainer.errors import SettingError
 from trainer.settings import TrainSettings, fields_of
 from trainer.vocabulary import Vocabulary
@@ -60,6 +61,8 @@ class Task(Protocol):
     """Settings of training (`epochs`, `learning_rate`, ...) that hold for this task where none were given."""
     cache_directory: Path | None = None
     """A folder for what takes long to compute; it may stay from one submission to the next. The job sets it."""
+    max_shard_bytes: int = MAX_BYTES
+    """What the content of a shard may be at most, once decompressed: `--max_shard_bytes`. The job sets it."""
 
     def read(self, path: Path) -> Sequence[Any]:
         """The examples of a local shard, by index; those that must hold files open close them with `close()`.

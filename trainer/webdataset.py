@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.compressed import BUFFER_BYTES, open_shard
+from trainer.compressed import BUFFER_BYTES, MAX_BYTES, open_shard
 
 DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError)
 """What tarfile raises for hostile bytes."""
@@ -30,12 +30,12 @@ class Group:
         return sum(map(len, self.members.values()))
 
 
-def read_groups(path: Path) -> list[Group]:
+def read_groups(path: Path, max_bytes: int = MAX_BYTES) -> list[Group]:
     """The groups of a tar, plain or compressed, in the order of their first members, with all content in memory.
 
-    Raises ValueError when it is no tar, or one that is cut short or damaged.
+    Raises ValueError when it is no tar, one that is cut short or damaged, or one of more than `max_bytes`.
     """
-    archive = _load(path)
+    archive = _load(path, max_bytes)
     content = archive.getbuffer()
     groups: dict[str, Group] = {}
     for name, start, size in _files(archive, len(content)):
@@ -48,10 +48,10 @@ def read_groups(path: Path) -> list[Group]:
     return list(groups.values())
 
 
-def _load(path: Path) -> io.BytesIO:
+def _load(path: Path, max_bytes: int) -> io.BytesIO:
     """All bytes, to the end even behind the archive: a compressed file's check sum is the last thing in it."""
     archive = io.BytesIO()
-    with open_shard(path) as stream:
+    with open_shard(path, max_bytes) as stream:
         while chunk := stream.read(BUFFER_BYTES):
             archive.write(chunk)
     archive.seek(0)

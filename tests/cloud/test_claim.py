@@ -19,7 +19,7 @@ from cloud.host import is_gone, this_host
 from cloud.names import attempt_key, life_key
 from cloud.open import open_store
 from cloud.records import ClaimFile, Host, Outcome
-from cloud.sealed import seal
+from cloud.sealed import MAX_RECORD_BYTES, seal
 from cloud.store import Store
 from tests.cloud.folders import DONE, Time, new_folder
 from tests.cloud.wrappers import Doubling, Failing, PutOnly, Wrapped
@@ -165,10 +165,21 @@ def test_a_paused_holder_finds_out_at_its_next_check(store: Store) -> None:
     assert written(store, 2).get("outcome") is None
 
 
-def test_a_claim_file_that_cannot_be_read_counts_as_a_holder(store: Store) -> None:
-    store.put(attempt_key(1), b'{"attempt": 1')
+HOSTILE = {
+    "cut": b'{"attempt": 1',
+    "empty": b"",
+    "noise": bytes(range(256)) * 100,
+    "too large": b"{" + b" " * MAX_RECORD_BYTES + b"}",
+    "nested": b"[" * 100_000,
+    "another schema": seal({"attempt": "../../etc", "nonce": None, "host": [1], "extra": {}}),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_a_claim_file_that_cannot_be_read_counts_as_a_holder(local: Store, content: bytes) -> None:
+    local.put(attempt_key(1), content)
     time_ = Time()
-    one = claim(store, clock=time_.clock, sleep=time_.sleep)
+    one = claim(local, clock=time_.clock, sleep=time_.sleep)
     one.stop_beating()
     assert one.number == 2 and time_.now >= 1060
 

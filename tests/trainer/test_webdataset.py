@@ -126,15 +126,28 @@ def test_impossible_sizes(size: str, tmp_path: Path) -> None:
         read_groups(path)
 
 
-def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
+SPARSE = {
+    "0.1": {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": "0,1,99999999,1",
+        "GNU.sparse.size": "100000000",
+    },
+    "1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "100000000"},
+}
+
+
+@pytest.mark.parametrize("form", [*SPARSE, "old GNU"])
+def test_a_sparse_member_is_refused(form: str, tmp_path: Path) -> None:
     """A few bytes could stand for petabytes."""
     path = tmp_path / "x.tar"
+    content = b"1\n0\n2\n".ljust(512, b"\0")
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("1.png")
-        info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,1,99999999,1",
-                            "GNU.sparse.size": "100000000"}  # fmt: skip
-        info.size = 2
-        tar.addfile(info, io.BytesIO(b"xy"))
+        info.pax_headers = SPARSE.get(form, {})
+        info.type = tarfile.REGTYPE if form in SPARSE else tarfile.GNUTYPE_SPARSE
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
     with pytest.raises(ValueError, match="sparse"):
         read_groups(path)
 

@@ -65,7 +65,7 @@ class Images(Task):
 
     def read(self, path: Path) -> "TarImages":
         """The images of a tar; ValueError when it is none."""
-        return TarImages(read_groups(path), self.settings.image_size, self.settings.channels)
+        return TarImages(read_groups(path, self.max_shard_bytes), self.settings.image_size, self.settings.channels)
 
     def label(self, example: Example) -> str:
         """The name of the label."""

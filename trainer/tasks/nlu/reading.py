@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.compressed import MAX_BYTES, open_shard
 from trainer.compressed import SUFFIXES as COMPRESSED
-from trainer.compressed import open_shard
 from trainer.errors import BadExample, DataError
 from trainer.tasks.nlu.jsonl import read_jsonl
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
@@ -46,12 +46,12 @@ class Messages(Sequence[Message]):
         return entry
 
 
-def read(path: Path, max_text_chars: int) -> Messages:
+def read(path: Path, max_text_chars: int, max_bytes: int = MAX_BYTES) -> Messages:
     """The messages of a local file, by its suffix, with every fault's line and column, counted from 1.
 
     Raises DataError where the file as a whole cannot be read, NotAShard where it is YAML of another kind.
     """
-    text = _text(path)
+    text = _text(path, max_bytes)
     lines = Lines(text)
     try:
         found = list(_reader(path)(text, max_text_chars))
@@ -71,9 +71,9 @@ def _reader(path: Path) -> Callable[[str, int], Iterator[Found]]:
     return reader
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, max_bytes: int) -> str:
     """The content. A byte that is no UTF-8 becomes half a surrogate pair, which readers refuse where they find it."""
-    with open_shard(path) as stream:
+    with open_shard(path, max_bytes) as stream:
         content = stream.read()
     if content[:2] in MARKS or b"\0" in content[:4]:
         raise DataError("line 1, column 1: the file is UTF-16 or UTF-32; save it as UTF-8")

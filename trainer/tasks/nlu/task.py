@@ -62,7 +62,7 @@ class NLU(Task):
 
     def read(self, path: Path) -> Messages:
         """The messages of a shard; DataError when it is none, NotAShard for YAML of another kind."""
-        return read(path, self.settings.max_text_chars)
+        return read(path, self.settings.max_text_chars, self.max_shard_bytes)
 
     def label(self, example: Message) -> str | None:
         """The full name: the response's where there is one, else the intent."""
