@@ -100,7 +100,12 @@ class JobConfig(TrainSettings):
         when="now", group="data",
     )  # fmt: skip
     max_shard_bytes: ByteSize = setting(
-        "4GB", "a larger shard, as it lies there or decompressed, is an error", when="now", group="data", unit="bytes", ge=1
+        "4GB",
+        "a shard that is larger, as it is or decompressed, is an error",
+        when="now",
+        group="data",
+        unit="bytes",
+        ge=1,
     )
 
     start_over: bool = setting(

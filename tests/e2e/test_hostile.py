@@ -1,4 +1,4 @@
-"""What somebody who can write to a bucket may put there: the job says so in one line, and nothing of it takes effect."""
+"""What somebody who can write to a bucket may put there: said in one line each, and nothing of it takes effect."""
 
 import gzip
 import hashlib
