@@ -1,6 +1,6 @@
 """Which checkpoint to continue from: the newest that is whole, verified byte for byte."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +16,34 @@ MAX_REJECTED = 100
 
 @dataclass(frozen=True)
 class Chosen:
-    """A verified checkpoint. `path` is in `directory` when it is a copy, which the caller may remove, else in place."""
+    """A verified checkpoint. `path` is in `directory` when it is a copy, which the caller may remove, else in place.
+
+    `lost` are those of its ledger files that are not whole, with the reason: what they said must be found out anew.
+    """
 
     record: Record
     path: Path
     is_copy: bool
     rejected: tuple[Rejected, ...]
+    lost: Mapping[FileDigest, str]
 
 
 class Chooser:
     """One choice. Only what stays wrong is a reason to pass over a checkpoint: an error of the store is raised.
 
     Afterwards `bad` says why the records newer than the chosen one cannot be used, `rejected` (at most 100) that and
-    why other files are none, and `ledgers` holds the bytes of the ledger files that were verified.
+    why other files are none, `ledgers` holds the bytes of the ledger files that were verified, and `lost` says why
+    others are not whole. A checkpoint that needs one of `given_up`, which were lost for good, is passed over.
     """
 
-    def __init__(self, store: Store, directory: Path, check: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, directory: Path, check: Callable[[], None], given_up: Mapping[FileDigest, str]
+    ) -> None:
         self.bad: dict[CheckpointName, str] = {}
         self.rejected: tuple[Rejected, ...] = ()
         self.ledgers: dict[FileDigest, bytes] = {}
+        self.lost: dict[FileDigest, str] = {}
+        self._given_up = given_up
         self._store = store
         self._directory = directory
         self._check = check
@@ -52,6 +61,11 @@ class Chooser:
             taken = self._newest(found, holes_count=True)
         self.bad = {name: self.bad[name] for name in found.newest_first() if name in self.bad}
         self.rejected = self._all_rejected(found, None if taken is None else taken[0].place)
+        if taken is None and not self.bad and found.metrics:
+            raise Damaged(
+                f"no record of a checkpoint is left in {self._store.url}, though some were committed "
+                f"({found.metrics[0]} tells of them): put them back, or train from scratch with --start_over"
+            )
         if taken is None and self.bad:
             raise Damaged(
                 f"none of the {len(self.bad)} checkpoints in {self._store.url} can be used: "
@@ -60,7 +74,8 @@ class Chooser:
         if taken is None:
             return None
         record, path = taken
-        return Chosen(record, path, self._store.local_path(record.object.key) is None, self.rejected)
+        lost = {file: self.lost[file] for file in record.ledgers if file in self.lost}
+        return Chosen(record, path, self._store.local_path(record.object.key) is None, self.rejected, lost)
 
     def _all_rejected(self, found: Survey, newest: CheckpointName | None) -> tuple[Rejected, ...]:
         bad = [Rejected(str(name), reason) for name, reason in self.bad.items()]
@@ -72,7 +87,7 @@ class Chooser:
             if name in self.bad:
                 continue
             try:
-                return self._verified(name, found)
+                return self._verified(name, found, holes_count=holes_count)
             except Damaged as error:
                 self.bad[name] = str(error)
             except FileNotFoundError as error:
@@ -81,14 +96,15 @@ class Chooser:
                 self.bad[name] = str(error)
         return None
 
-    def _verified(self, name: CheckpointName, found: Survey) -> tuple[Record, Path]:
+    def _verified(self, name: CheckpointName, found: Survey, *, holes_count: bool) -> tuple[Record, Path]:
         record = load_record(self._store, name)
-        for file in (record.object, *record.ledgers):
-            _check_size(file, found)
+        _check_size(record.object, found)
         for file in record.ledgers:
             self._check()
+            if file in self._given_up:
+                raise Damaged(self._given_up[file])
             if file not in self.ledgers:
-                self.ledgers[file] = read_verified(self._store, file)
+                self._read_ledger(file, found, holes_count=holes_count)
         path = self._store.local_path(record.object.key)
         if path is not None:
             verify_in_place(self._store, record.object, path, self._check)
@@ -96,6 +112,18 @@ class Chooser:
         copy = self._directory / record.object.key
         fetch_verified(self._store, record.object, copy, self._check)
         return record, copy
+
+    def _read_ledger(self, file: FileDigest, found: Survey, *, holes_count: bool) -> None:
+        """Keep a whole one; one that is not is no reason to go back: the data may tell what it said."""
+        try:
+            _check_size(file, found)
+            self.ledgers[file] = read_verified(self._store, file)
+        except Damaged as error:
+            self.lost[file] = str(error)
+        except FileNotFoundError as error:
+            if not holes_count:
+                raise
+            self.lost[file] = str(error)
 
 
 def _check_size(file: FileDigest, found: Survey) -> None:

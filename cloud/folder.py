@@ -17,6 +17,8 @@ from cloud.verifying import load_record, read_verified
 
 __all__ = ["Chosen", "Foreign", "OutputFolder", "Rejected"]
 
+NOTHING: Mapping[FileDigest, str] = {}
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -46,13 +48,21 @@ class OutputFolder:
         records, self.rejected = self._readable(survey(self._store))
         return records
 
-    def choose(self, directory: Path, check: Callable[[], None], *, start_over: bool = False) -> Chosen | None:
+    def choose(
+        self,
+        directory: Path,
+        check: Callable[[], None],
+        *,
+        start_over: bool = False,
+        given_up: Mapping[FileDigest, str] = NOTHING,
+    ) -> Chosen | None:
         """The newest whole checkpoint, verified; its copy in `directory` where the store is not local.
 
-        None when the folder has no record. `check` is called often and may raise. Damaged when there are records and
-        none can be used: None with `start_over`. An error of the store is raised, never a reason to take an older one.
+        Its ledger files may be lost, but none of `given_up`. None when the folder has no record. `check` is called
+        often and may raise. Damaged when there are, or were, records and none can be used: None with `start_over`. An
+        error of the store is raised, never a reason to take an older one.
         """
-        chooser = Chooser(self._store, directory, check)
+        chooser = Chooser(self._store, directory, check, given_up)
         try:
             return chooser.choose()
         except Damaged:

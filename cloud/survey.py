@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cloud.names import OBJECT_SUFFIX, OWN_FOLDERS, CheckpointName, foreign_epoch, ledger_attempt
+from cloud.names import OBJECT_SUFFIX, OWN_FOLDERS, CheckpointName, foreign_epoch, ledger_attempt, writing_attempt
 from cloud.records import Rejected
 from cloud.store import Entry, Store
 
@@ -13,13 +13,17 @@ _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder held. `foreign` are somebody's own checkpoints; `strangers` only look like one."""
+    """What a folder held. `foreign` are somebody's own checkpoints; `strangers` only look like one.
+
+    `metrics` are written after the record of a whole epoch: they tell that there was one.
+    """
 
     records: dict[CheckpointName, Entry] = field(default_factory=dict)
     objects: dict[CheckpointName, Entry] = field(default_factory=dict)
     ledgers: dict[str, Entry] = field(default_factory=dict)
     foreign: dict[str, Entry] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
 
     def newest_first(self) -> list[CheckpointName]:
         """The names of all records."""
@@ -44,6 +48,8 @@ class Survey:
             self.objects[name] = entry
         elif ledger_attempt(entry.key) is not None:
             self.ledgers[entry.key] = entry
+        elif entry.key.startswith("metrics/") and writing_attempt(entry.key) is not None:
+            self.metrics.append(entry.key)
         elif foreign_epoch(entry.key) is not None:
             self.foreign[entry.key] = entry
         elif _looks_like_one(entry.key) and len(self.strangers) < MAX_STRANGERS:

@@ -48,7 +48,7 @@ class Aside:
             return chosen
         store = self.open()
         found = OutputFolder(store).choose(scratch, check, start_over=True)
-        if found is None:
+        if found is None or found.lost:
             return chosen
         if not folder.knows(store, found.record.attempt):
             console.warning(f"passed over {self.path / found.record.object.key}: saved for a folder that is gone")

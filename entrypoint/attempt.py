@@ -1,17 +1,18 @@
 """One attempt at the output folder: the claim, what there is to continue from, and the outcome in any case."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from cloud.attempts import attempts_in
 from cloud.claim import Claim, claim
 from cloud.errors import CloudError
-from cloud.folder import Chosen, OutputFolder
+from cloud.folder import NOTHING, Chosen, OutputFolder
 from cloud.held import HeldFolder
+from cloud.records import FileDigest
 from cloud.store import Store
 from cloud.threads import in_background, result_of
 from cloud.wrapped import Counted
@@ -31,6 +32,13 @@ class Attempt:
     reading: OutputFolder
     folder: HeldFolder
     chosen: Chosen | None
+    choose: Callable[[Mapping[FileDigest, str]], Chosen | None]
+
+    def without(self, given_up: Mapping[FileDigest, str]) -> "Attempt":
+        """The same with the newest checkpoint that needs none of these ledger files, which are lost for a reason."""
+        chosen = self.choose(given_up)
+        self.folder.parent = chosen.record if chosen else None
+        return replace(self, chosen=chosen)
 
 
 @contextmanager
@@ -61,7 +69,7 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
         folder = HeldFolder(output, held, chosen.record if chosen else None, reading.ledgers)
         chosen = Aside(config).take_back(folder, chosen, scratch, stop.check, report.console)
         stop.newest = chosen.record.name if chosen else ""
-        yield Attempt(held, reading, folder, chosen)
+        yield Attempt(held, reading, folder, chosen, predownload)
     except BaseException as error:
         kind = "stopped" if isinstance(error, Stopped) else "failed"
         code = exit_code(error, config.retry_exit_code)
@@ -79,9 +87,16 @@ def _last_words(held: Claim, config: JobConfig, report: Report, stop: Stop) -> N
         held.finish(report.outcome("stopped", exit_code(error, config.retry_exit_code), explain(error)))
 
 
-def _predownload(reading: OutputFolder, config: JobConfig, scratch: Path, report: Report, stop: Stop) -> Chosen | None:
+def _predownload(
+    reading: OutputFolder,
+    config: JobConfig,
+    scratch: Path,
+    report: Report,
+    stop: Stop,
+    given_up: Mapping[FileDigest, str] = NOTHING,
+) -> Chosen | None:
     with report.phase("predownload"), report.fetching():
-        return reading.choose(scratch, stop.check, start_over=config.start_over)
+        return reading.choose(scratch, stop.check, start_over=config.start_over, given_up=given_up)
 
 
 def _removed_before(output: Store, number: int) -> set[str]:

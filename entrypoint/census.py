@@ -1,5 +1,6 @@
 """The census of shards where they are: which there are, and what each of them holds."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +20,7 @@ from trainer.ledger import Shard
 from trainer.opened import OpenShards
 
 MAX_NAMED = 10
+TOLERANT = CensusRules(on_bad_example="skip", max_bad_examples=sys.maxsize)
 
 
 class Census:
@@ -58,14 +60,18 @@ class Census:
         *,
         eval_fraction: float = 0.0,
         use_index: bool = True,
+        tolerant: bool = False,
     ) -> list[Shard]:
         """What each shard holds. `earlier`: those that were edited, as they were before.
+
+        `tolerant`: these were taken before, and what was passed over then is passed over again.
 
         DataError for a shard that cannot be read or is empty, and for bad examples unless they are to be skipped;
         CacheTooSmall for one that would not fit beside another in training.
         """
         earlier = earlier or {}
-        rules = self._rules(eval_fraction)
+        rules = TOLERANT if tolerant else self._rules()
+        rules = replace(rules, eval_fraction=eval_fraction)
         self._check_sizes(entries)
         index = read_index(self._data) if use_index and not rules.eval_fraction else {}
         indexed = {
@@ -99,12 +105,9 @@ class Census:
             text = f"no shards of task {self._config.task}, passed over: {shown(keys)}"
             self._console.line("data", text, others=keys)
 
-    def _rules(self, eval_fraction: float) -> CensusRules:
-        return CensusRules(
-            on_bad_example=self._config.on_bad_example,
-            max_bad_examples=self._config.max_bad_examples,
-            eval_fraction=eval_fraction,
-        )
+    def _rules(self) -> CensusRules:
+        config = self._config
+        return CensusRules(on_bad_example=config.on_bad_example, max_bad_examples=config.max_bad_examples)
 
     def _check_sizes(self, entries: Sequence[Entry]) -> None:
         """Training holds one window of shards while evaluation opens another shard: each may take half of the cache."""

@@ -9,18 +9,17 @@ from typing import Any
 import torch
 
 from cloud.errors import Damaged
-from cloud.folder import OutputFolder
-from cloud.open import open_store
+from cloud.folder import Chosen, OutputFolder
 from cloud.records import FileDigest, Record, Rejected
-from cloud.urls import without_credentials
 from entrypoint.attempt import Attempt
-from entrypoint.errors import SettingsError
-from entrypoint.places import options
+from entrypoint.rebuild import LostForGood, found_rounds
+from entrypoint.rounds import Rounds
 from entrypoint.settings import JobConfig, changed, settings_by_class
 from trainer import checkpoint
 from trainer.checkpoint import Payload
 from trainer.errors import CheckpointError, Incompatible
-from trainer.ledger import Ledger, Lines
+from trainer.ledger import Ledger
+from trainer.outline import Outline
 from trainer.plan import TARGETS, Progress, settings_of
 from trainer.settings import fields_of
 from trainer.state import TrainState, restored
@@ -30,45 +29,65 @@ from trainer.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
-    """Where training goes on. `adopted` is somebody's own checkpoint: its network waits for the labels of round 1."""
+    """Where training goes on. `adopted` is somebody's own checkpoint: its network waits for the labels of round 1.
+
+    `healed` is the record whose ledger was lost and found out anew: its checkpoint must be saved with the new one.
+    """
 
     name: str | None
     rejected: tuple[Rejected, ...]
     ledger: Ledger = field(default_factory=Ledger)
     ledger_files: tuple[FileDigest, ...] = ()
+    outlines: tuple[Outline, ...] = ()
     state: TrainState | None = None
     adopted: Payload | None = None
+    healed: Record | None = None
 
 
-def resume(
-    attempt: Attempt, task: Task, config: JobConfig, device: torch.device, scratch: Path, check: Callable[[], None]
-) -> Resumed:
-    """The state of the newest good checkpoint. All of it is checked before any is applied.
+def resume(attempt: Attempt, task: Task, config: JobConfig, device: torch.device, rounds: Rounds) -> Resumed | None:
+    """The state of the newest good checkpoint, all of it checked before any is applied; None where there is none.
 
-    Raises Incompatible for a whole checkpoint that does not fit the settings: never a reason to take an older one.
+    Raises Incompatible for a whole checkpoint that does not fit the settings: never a reason to take an older one. One
+    whose ledger is lost, and cannot be found out from the data, is a reason; Damaged when none is left.
     """
-    if attempt.chosen is None:
-        name, content, rejected = newest_foreign(attempt.reading, config, scratch, check)
-        return Resumed(name=name, rejected=rejected, adopted=content)
-    record, path = attempt.chosen.record, attempt.chosen.path
-    payload = checkpoint.read(path)
-    if attempt.chosen.is_copy:
-        path.unlink()
-    check_run_settings(config, task, payload.settings.get("run", {}))
-    ledger = read_ledger(attempt.reading, record)
-    fixed = ledger.header(record.round)["settings"]
+    given_up: dict[FileDigest, str] = {}
+    while attempt.chosen is not None:
+        record = attempt.chosen.record
+        payload = _payload(attempt.chosen)
+        check_run_settings(config, task, payload.settings.get("run", {}))
+        try:
+            found = found_rounds(attempt, attempt.chosen, payload, rounds)
+        except LostForGood as error:
+            given_up |= error.files
+            attempt = attempt.without(given_up)
+            continue
+        return Resumed(
+            name=record.name,
+            rejected=attempt.reading.rejected,
+            ledger=found.ledger,
+            ledger_files=found.files,
+            outlines=found.outlines,
+            state=_state(payload, found.ledger.header(record.round)["settings"], task, config, device),
+            healed=record if found.files != record.ledgers else None,
+        )
+    return None
+
+
+def _payload(chosen: Chosen) -> Payload:
+    payload = checkpoint.read(chosen.path)
+    if chosen.is_copy:
+        chosen.path.unlink()
+    return payload
+
+
+def _state(
+    payload: Payload, fixed: Mapping[str, Any], task: Task, config: JobConfig, device: torch.device
+) -> TrainState:
     settings = settings_of(fixed, config)
     task.settings = in_round(task.settings, fixed.get("set", {}))
     vocabulary = Vocabulary.from_dict(payload.vocabulary)
     with _fitting(payload, config):
-        state = restored(task, payload, vocabulary, settings, device)
-    return Resumed(
-        name=record.name,
-        rejected=attempt.reading.rejected,
-        ledger=ledger,
-        ledger_files=record.ledgers,
-        state=state,
-    )
+        return restored(task, payload, vocabulary, settings, device)
 
 
 @contextmanager
@@ -81,25 +100,6 @@ def _fitting(payload: Payload, config: JobConfig) -> Iterator[None]:
             f"{payload.name} in {config.train_url} does not fit this task: {error}; "
             "go back to the task and settings it was trained with, or use another --train_url"
         ) from error
-
-
-def read_ledger(folder: OutputFolder, record: Record) -> Ledger:
-    """The rounds that a record names."""
-
-    def lines(file: FileDigest) -> Lines:
-        return lambda: folder.read_ledger(file)
-
-    return Ledger(tuple(lines(file) for file in record.ledgers))
-
-
-def rounds_of(config: JobConfig) -> Ledger:
-    """The ledger of the run that --rounds_from names."""
-    folder = OutputFolder(open_store(str(config.rounds_from), options(config)))
-    records = folder.records()
-    if not records:
-        url = without_credentials(str(config.rounds_from))
-        raise SettingsError(f"--rounds_from {url}: no checkpoint there; name the output folder of a run")
-    return read_ledger(folder, records[0])
 
 
 def adopted(
@@ -155,6 +155,12 @@ def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any])
                 f"{setting}: found {found} in {url}, expected {expected}; it is fixed for a folder: "
                 "go back to what was found, or use another --train_url"
             )
+
+
+def adoptable(folder: OutputFolder, config: JobConfig, scratch: Path, check: Callable[[], None]) -> Resumed:
+    """Somebody's own checkpoint, if one is there."""
+    name, content, rejected = newest_foreign(folder, config, scratch, check)
+    return Resumed(name=name, rejected=rejected, adopted=content)
 
 
 def newest_foreign(

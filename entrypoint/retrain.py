@@ -21,7 +21,7 @@ from entrypoint.console import Progress as Bar
 from entrypoint.deep import load
 from entrypoint.errors import SettingsError
 from entrypoint.places import cache_directory, open_data
-from entrypoint.resume import read_ledger
+from entrypoint.rebuild import read_ledger
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.checkpoint import HostCopy, Payload, first_difference

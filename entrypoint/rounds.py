@@ -11,6 +11,7 @@ from entrypoint.report import Report
 from entrypoint.settings import JobConfig
 from trainer.errors import DataError
 from trainer.ledger import Ledger, Round, Shard
+from trainer.outline import Outline
 from trainer.plan import next_round
 
 
@@ -63,6 +64,26 @@ class Rounds:
         if round is None and not len(ledger):
             raise DataError(f"none of the {len(shards)} shards holds an example to train on; see --on_bad_example")
         return round
+
+    def again(self, ledger: Ledger, outline: Outline) -> Round:
+        """A round whose ledger is lost, after those of `ledger`, by another census of its shards.
+
+        DataError when they are not all there as they were then.
+        """
+        entries = list(self._census.listing())
+        keys = set(outline.members(entry.key for entry in entries))
+        if missing := len(outline.shards) - len(keys):
+            raise DataError(f"{missing} of its {len(outline.shards)} shards are gone")
+        members = [entry for entry in entries if entry.key in keys]
+        earlier = {shard.key: shard for shard in ledger.known() if shard.key in keys}
+        fraction = self._eval_fraction(ledger, members)
+        with self._report.phase("census"), self._report.fetching():
+            shards = self._census.take(members, earlier, eval_fraction=fraction, tolerant=True)
+        return outline.rebuilt(ledger, shards, self._config)
+
+    def rebuilt(self, key: str, reason: str) -> None:
+        """Say that a ledger file was lost and is there again."""
+        self._report.console.warning(f"{reason}; rebuilt from the data, which agrees with its digest", key=key)
 
     def _edited(self, changes: Changes) -> tuple[Entry, ...]:
         return () if self._config.on_changed_shard == "ignore" else changes.changed

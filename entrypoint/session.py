@@ -17,8 +17,9 @@ from entrypoint.errors import Stopped, Unpublished
 from entrypoint.export import export
 from entrypoint.initial import Initial, initial
 from entrypoint.places import Places, cache_directory
+from entrypoint.rebuild import rounds_of
 from entrypoint.report import Report
-from entrypoint.resume import adopted, now_settings, resume, rounds_of, run_settings, task_name
+from entrypoint.resume import adoptable, adopted, now_settings, resume, run_settings, task_name
 from entrypoint.rounds import Rounds, check_unfinished
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
@@ -32,6 +33,7 @@ from trainer.evaluate import Evaluation, best_metric
 from trainer.ledger import Ledger, Round
 from trainer.loop import EpochEnd, Training
 from trainer.opened import OpenShards
+from trainer.outline import Outline
 from trainer.plan import Progress, is_done, settings_of, target
 from trainer.settings import fields_of
 from trainer.state import TrainState, grown, new_state
@@ -61,6 +63,7 @@ class Session:
         self._output = places.output
         self._ledger = Ledger()
         self._ledger_files: tuple[FileDigest, ...] = ()
+        self._outlines: tuple[Outline, ...] = ()
         self._state: TrainState | None = None
         self._adopted: Payload | None = None
         self._initial: Initial | None = None
@@ -70,13 +73,18 @@ class Session:
     def restore(self, held: Attempt, scratch: Path) -> None:
         """Continue from the newest good checkpoint, if there is one."""
         with self._report.phase("restore"):
-            found = resume(held, self.task, self._config, self.device, scratch, self._stop.check)
+            found = resume(held, self.task, self._config, self.device, self._rounds)
+            if found is None:
+                found = adoptable(held.reading, self._config, scratch, self._stop.check)
         self._ledger, self._ledger_files, self._adopted = found.ledger, found.ledger_files, found.adopted
+        self._outlines = found.outlines
         if found.state is not None:
             self._set_state(found.state)
         elif found.adopted is None:
             self._initial = initial(self._config, self.task, self.device, scratch, self._stop.check)
         self._report.resumed(found.name, found.rejected, self._initial.origin if self._initial else "")
+        if found.healed is not None and found.state is not None:
+            self._publish(found.state, found.healed.metrics if found.healed.whole_epoch else None)
         if self._config.rounds_from:
             self._rounds.other = rounds_of(self._config)
 
@@ -120,11 +128,18 @@ class Session:
         training.settle()
         if epoch_end is not None:
             self._tell(training, epoch_end)
-        metrics = None if epoch_end is None else epoch_end.metrics
-        round_settings = self._ledger.header(len(self._ledger))["settings"]
-        now = now_settings(self._config, self.task, self.device)
-        settings = {"run": run_settings(self._config, self.task), "round": round_settings, "now": now}
-        self.saver.save({**training.state.state_dict(), "settings": settings}, self._ledger_files, metrics)
+        self._publish(training.state, None if epoch_end is None else epoch_end.metrics)
+
+    def _publish(self, state: TrainState, metrics: Mapping[str, Any] | None) -> None:
+        """Have a state saved, with all that a checkpoint says beside it; `metrics` only after an epoch."""
+        settings = {
+            "run": run_settings(self._config, self.task),
+            "round": self._ledger.header(len(self._ledger))["settings"],
+            "now": now_settings(self._config, self.task, self.device),
+        }
+        rounds = [vars(outline) for outline in self._outlines]
+        content = {**state.state_dict(), "settings": settings, "rounds": rounds}
+        self.saver.save(content, self._ledger_files, metrics)
 
     def end_round(self, training: Training) -> None:
         """See that all is published; after a stop in the middle of the round, raise Stopped."""
@@ -230,6 +245,7 @@ class Session:
         self._initial = None
         file = self._folder.write_ledger(round.number, round.to_lines())
         self._ledger, self._ledger_files = ledger, (*self._ledger_files, file)
+        self._outlines = (*self._outlines, Outline.of(round))
 
     def _grown(self, before: TrainState | None, round: Round, vocabulary: Vocabulary) -> TrainState:
         """The state at the beginning of a round, from the one before it."""

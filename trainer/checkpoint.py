@@ -10,7 +10,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ class Payload:
     """The content of a checkpoint file; `name` is the file's, for messages.
 
     `format` is None for somebody's own file, of which only `net`, `optimizer` and `epoch` count.
-    `others` holds what a training loop of the user's own keeps beside network and optimizer.
+    `rounds` are the outlines of its rounds. `others` holds what a training loop of the user's own keeps beside network
+    and optimizer.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Payload:
     vocabulary: Mapping[str, Any]
     others: Mapping[str, Any]
     format: int | None
+    rounds: Sequence[Mapping[str, Any]] = ()
 
 
 class HostCopy:
@@ -246,6 +248,7 @@ def _own(name: str, content: Mapping[str, Any]) -> Payload:
         vocabulary=content.get("vocabulary") or {},
         others=content.get("others") or {},
         format=FORMAT,
+        rounds=content.get("rounds") or (),
     )
 
 

@@ -64,8 +64,6 @@ def test_numbers_decide_and_not_text_or_time(store: Store, tmp_path: Path) -> No
         ("ckpt_2-a2.json", flipped, "…: its digest differs: damaged"),
         ("ckpt_2-a2.json", lambda data: data[:-1], "…: does not end with its digest: truncated or damaged"),
         ("ckpt_2-a2.json", None, "no record: never committed"),
-        ("ledger/round-0001-a2.jsonl.zst", flipped, "…: digest of chunk 1 differs: damaged"),
-        ("ledger/round-0001-a2.jsonl.zst", None, "…: no object"),
     ],
 )  # fmt: skip
 def test_a_bad_newest_one_is_passed_over_and_named(
@@ -78,6 +76,46 @@ def test_a_bad_newest_one_is_passed_over_and_named(
         store.put(key, change(store.read(key)))
     assert chosen(store, tmp_path) == ("ckpt_1-a1", {"ckpt_2-a2": reason.replace("…", key)})
     assert [path.name for path in tmp_path.glob("ckpt*")] in (["ckpt_1-a1.pth"], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (flipped, "…: digest of chunk 1 differs: damaged"),
+        (lambda data: data[:-1], "…: truncated"),
+        (None, "…: no object"),
+    ],
+)
+def test_a_lost_ledger_is_told_of_and_no_reason_to_go_back_until_it_is_given_up(
+    store: Store, tmp_path: Path, change: Callable[[bytes], bytes] | None, reason: str
+) -> None:
+    attempts(store, 1, 2)
+    key = "ledger/round-0001-a2.jsonl.zst"
+    if change is None:
+        store.delete(key)
+    else:
+        store.put(key, change(store.read(key)))
+    folder = OutputFolder(store)
+    got = folder.choose(tmp_path, no_check)
+    assert got is not None and (got.record.name, got.rejected) == ("ckpt_2-a2", ())
+    ((file, why),) = got.lost.items()
+    assert file == got.record.ledgers[0] and why.startswith(key)
+    assert why.endswith(reason.removeprefix("…: "))
+    older = folder.choose(tmp_path, no_check, given_up={file: "cannot be rebuilt"})
+    assert older is not None and (older.record.name, older.lost) == ("ckpt_1-a1", {})
+    assert [(one.name, one.reason) for one in older.rejected] == [("ckpt_2-a2", "cannot be rebuilt")]
+    assert folder.is_newest(older)
+
+
+def test_where_metrics_tell_of_checkpoints_and_no_record_is_left_it_does_not_begin_anew(
+    store: Store, tmp_path: Path
+) -> None:
+    attempts(store, 1)
+    store.put("metrics/000001.jsonl", b"{}\n")
+    store.delete("ckpt_1-a1.json")
+    with pytest.raises(Damaged, match=r"no record .* is left .* \(metrics/000001.jsonl tells .* --start_over"):
+        OutputFolder(store).choose(tmp_path, no_check)
+    assert OutputFolder(store).choose(tmp_path, no_check, start_over=True) is None
 
 
 def test_files_that_only_look_like_checkpoints_are_named_with_a_reason(store: Store, tmp_path: Path) -> None:

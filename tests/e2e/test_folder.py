@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.e2e.inside import IMAGES, Inside, copy_without_times, write_digits
+from cloud.records import Record
+from cloud.sealed import unseal
+from tests.e2e.inside import IMAGES, Inside, copy_without_times, write_digits, write_points
 from tests.e2e.points import plain_net
 
 NOT_OURS = "not written by this job: it counts only in a folder without a record"
@@ -94,14 +96,86 @@ def test_where_all_are_damaged_only_start_over_trains_anew(three):
     assert three.trained("--start_over").outcome["outcome"] == "nothing_new"
 
 
+LEDGER = "ledger/round-0001-a1.jsonl.zst"
+
+
 @pytest.mark.parametrize("damage", [flip, truncate, empty, Path.unlink])
-def test_without_the_only_ledger_no_checkpoint_can_be_used(three, damage):
-    ledger = three.run / "ledger/round-0001-a1.jsonl.zst"
-    ledger.write_bytes(whole := ledger.read_bytes())
-    damage(ledger)
-    assert "ledger/round-0001-a1.jsonl.zst" in three.refused(65)
-    ledger.write_bytes(whole)
-    assert three.trained().outcome["resumed_from"] == "ckpt_3-a3"
+def test_a_lost_ledger_is_rebuilt_from_the_data(three, tmp_path, damage):
+    """Of the shards that were in it, wherever they lie now; its checkpoint is saved anew with it."""
+    damage(three.run / LEDGER)
+    write_digits(three.data / "2.tar", 40, 60)
+    copy_without_times(three.data, tmp_path / "elsewhere")
+    said = three.submit(data=tmp_path / "elsewhere")
+    assert (said.code, said.outcome["resumed_from"], said.outcome["rejected"]) == (0, "ckpt_3-a3", [])
+    assert said.err.startswith(f"perdure: warning: {LEDGER}: ")
+    assert said.err.endswith("; rebuilt from the data, which agrees with its digest\n")
+    assert (said.outcome["round"], said.outcome["appended_shards"]) == (2, ["2.tar"])
+    again = three.trained()
+    assert (again.outcome["resumed_from"], again.err) == ("ckpt_4-a4", "")
+
+
+def test_what_was_rebuilt_is_whole_for_the_next_one_even_where_nothing_is_new(three):
+    scores = unseal((three.run / "ckpt_3-a3.json").read_bytes(), Record).metrics
+    flip(three.run / LEDGER)
+    assert three.trained().outcome["outcome"] == "nothing_new"
+    healed = unseal((three.run / "ckpt_3-a4.json").read_bytes(), Record)
+    assert ([file.key for file in healed.ledgers], healed.metrics) == (["ledger/round-0001-a4.jsonl.zst"], scores)
+    assert_equal_training(three.run / "ckpt_3-a4.pth", three.run / "ckpt_3-a3.pth")
+    assert three.trained().err == ""
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda data: (data / "1.tar").unlink(), "1 of its 2 shards are gone"),
+        (lambda data: write_digits(data / "1.tar", 60, 80), "its shards were edited since, or other settings"),
+        (lambda data: (data / "1.tar").write_bytes(b"no tar"), "1.tar: cannot be read"),
+    ],
+)
+def test_a_ledger_that_the_data_does_not_tell_any_longer_is_65(three, edit, words):
+    flip(three.run / LEDGER)
+    edit(three.data)
+    text = three.refused(65)
+    assert f"none of the 3 checkpoints in {three.run} can be used: {LEDGER}: digest of chunk 1 differs" in text
+    assert f"it cannot be rebuilt from the data: {words}" in text and "--start_over" in text
+
+
+def test_an_older_checkpoint_does_without_a_ledger_that_is_lost_for_good(three):
+    write_digits(three.data / "2.tar", 40, 60)
+    three.trained()
+    flip(three.run / "ledger/round-0002-a4.jsonl.zst")
+    write_digits(three.data / "2.tar", 60, 90)
+    said = three.trained()
+    assert (said.outcome["resumed_from"], said.outcome["round"]) == ("ckpt_3-a3", 2)
+    assert "cannot be rebuilt from the data: its shards were edited" in rejected(said)["ckpt_4-a4"]
+
+
+def test_several_rounds_are_rebuilt_with_what_was_edited_skipped_and_removed(points_job):
+    job = points_job
+    bad = ("--on_bad_example", "skip", "--replay", "1")
+    (job.data / "bad.jsonl").write_text((job.data / "a.jsonl").read_text().replace("3", "x") + "{}\n")
+    job.trained(*bad)
+    write_points(job.data / "c.jsonl", 40, 60)
+    (job.data / "b.jsonl").unlink()
+    job.trained(*bad)
+    write_points(job.data / "d.jsonl", 60, 70)
+    write_points(job.data / "b.jsonl", 20, 40)
+    job.trained(*bad)
+    for path in (job.run / "ledger").iterdir():
+        path.unlink()
+    before = load(job.run / "ckpt_4-a3.pth")
+    write_points(job.data / "e.jsonl", 70, 75)
+    said = job.submit()
+    assert (said.code, said.outcome["resumed_from"]) == (0, "ckpt_4-a3"), said.err
+    after = load(job.run / "ckpt_4-a4.pth")
+    assert [one["sha256"] for one in after["rounds"]] == [one["sha256"] for one in before["rounds"]]
+
+
+def test_where_every_record_is_gone_and_metrics_tell_of_them_it_does_not_begin_anew(three):
+    for path in three.run.glob("ckpt_*.json"):
+        path.unlink()
+    assert "no record of a checkpoint is left" in three.refused(65)
+    assert three.trained("--start_over").outcome["num_examples_trained"] == 120
 
 
 def test_start_over_has_no_effect_on_a_good_checkpoint(three):
