@@ -18,8 +18,8 @@ LABELS = ("intent", "response")
 """The kinds of names that a whole message is told by."""
 
 
-class TokenBags(NamedTuple):
-    """Features of N tokens: `ids` int64 and `weights` float32, one token's after the other's, each from its offset."""
+class BagTensors(NamedTuple):
+    """Features of one thing after the other: `ids` int64 and `weights` float32, each thing's from its offset on."""
 
     ids: Tensor
     offsets: Tensor
@@ -27,19 +27,15 @@ class TokenBags(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """n messages of up to L tokens, N tokens in all; features as in `features.Features`, message after message.
+    """n messages of up to L tokens, N tokens in all, and their features.
 
-    `word_offsets` (n,) and `pair_offsets` (n,) say where each message's `words.ids` and `pairs` begin; `places` (N,)
-    are the tokens' rows among n * L.
-    `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer.
+    `messages` are n bags, `forms` N of them (none where there are no tags), `places` (N,) the tokens' rows among
+    n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer.
     """
 
-    words: TokenBags
-    forms: TokenBags
-    word_offsets: Tensor
+    messages: BagTensors
+    forms: BagTensors
     places: Tensor
-    pairs: Tensor
-    pair_offsets: Tensor
     lengths: Tensor
     labels: Mapping[str, Tensor]
     tags: Mapping[str, Tensor]
@@ -61,14 +57,10 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
     features = [featurizer.features(message.text) for message in messages]
     lengths = np.array([len(one.tokens) for one in features], dtype=np.int64)
     length = max(1, lengths.max(initial=0))
-    pair_sizes = np.array([len(one.pairs) for one in features], dtype=np.int64)
     batch = Batch(
-        words=_bags([one.words for one in features]),
+        messages=_bags([one.message for one in features]),
         forms=_bags([one.forms for one in features]),
-        word_offsets=_starts(np.array([len(one.words.ids) for one in features], dtype=np.int64)),
         places=torch.from_numpy(np.flatnonzero(np.arange(length) < lengths[:, None])),
-        pairs=torch.from_numpy(np.concatenate([one.pairs for one in features])),
-        pair_offsets=_starts(pair_sizes),
         lengths=torch.from_numpy(lengths),
         labels={kind: _labels(messages, kind, vocabulary) for kind in LABELS if vocabulary.ids(kind)},
         tags={layer: _tags(messages, features, layer, vocabulary) for layer in LAYERS if vocabulary.ids(layer)},
@@ -76,13 +68,9 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
     return Collated(batch, messages, features, featurizer)
 
 
-def _bags(bags: Sequence[Bags]) -> TokenBags:
+def _bags(bags: Sequence[Bags]) -> BagTensors:
     ids, weights, sizes = (np.concatenate(column) for column in zip(*bags, strict=True))
-    return TokenBags(torch.from_numpy(ids), _starts(sizes), torch.from_numpy(weights))
-
-
-def _starts(sizes: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.cumsum(sizes) - sizes)
+    return BagTensors(torch.from_numpy(ids), torch.from_numpy(np.cumsum(sizes) - sizes), torch.from_numpy(weights))
 
 
 def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> Tensor:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from trainer.tasks.nlu.lexical import lexical_names
-from trainer.tasks.nlu.tags import synonyms
+from trainer.tasks.nlu.tags import LAYERS, synonyms
 from trainer.tasks.nlu.tokens import Token, tokenize
 from trainer.vocabulary import Vocabulary
 
@@ -21,6 +21,8 @@ MAX_NGRAM = 4
 MAX_WORD_CHARS = 40
 """Of longer words only the beginning has character features: they are addresses and the like."""
 MAX_CACHED_WORDS, MAX_CACHED_TEXTS = 200_000, 100_000
+LENGTH_POWER = 0.35
+"""A message's features are divided by this power of its number of tokens: 1 would give their mean, 0 their sum."""
 EDGE = ""
 """What the first word follows and the last one precedes, in pairs."""
 _DIGIT = re.compile(r"\d")
@@ -30,7 +32,7 @@ Word = tuple[np.ndarray, np.ndarray]
 
 
 class Bags(NamedTuple):
-    """Features of tokens, one token after the other: `ids` int64, `weights` float32; how many each has, `sizes`."""
+    """Features of one thing after the other: `ids` int64, `weights` float32; how many each of them has, `sizes`."""
 
     ids: np.ndarray
     weights: np.ndarray
@@ -38,15 +40,11 @@ class Bags(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What is known of one text, as ids: `words` of kind "feature" and `forms` of kind "lexical", of its tokens.
-
-    `pairs` are the ids of pairs of words, int64 of any length.
-    """
+    """What is known of one text, as ids: of the whole message, of kind "feature", and of each token, "lexical"."""
 
     tokens: tuple[Token, ...]
-    words: Bags
+    message: Bags
     forms: Bags
-    pairs: np.ndarray
 
 
 class Featurizer:
@@ -54,10 +52,9 @@ class Featurizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._tables = (
-            _Table(vocabulary.ids("feature"), weighted_names),
-            _Table(vocabulary.ids("lexical"), lexical_names),
-        )
+        self._words = _Table(vocabulary.ids("feature"), weighted_names)
+        self._forms = _Table(vocabulary.ids("lexical"), lexical_names)
+        self._are_tagged = any(vocabulary.ids(layer) for layer in LAYERS)
         self._texts: dict[str, Features] = {}
 
     def features(self, text: str) -> Features:
@@ -74,11 +71,18 @@ class Featurizer:
         return synonyms(self.vocabulary)
 
     def _features(self, text: str) -> Features:
-        tokens, ids = tokenize(text), self.vocabulary.ids("feature")
+        tokens = tokenize(text)
         marks = self._marks(text, tokens) if self._matcher.has_any else None
-        words, forms = (table.bags(tokens, marks) for table in self._tables)
+        message = self._message(tokens, self._words.bags(tokens, marks))
+        return Features(tokens, message, self._forms.bags(*((tokens, marks) if self._are_tagged else ((), None))))
+
+    def _message(self, tokens: Sequence[Token], words: Bags) -> Bags:
+        """The words and their pairs as one bag."""
+        ids = self.vocabulary.ids("feature")
         pairs = [ids[name] for name in pair_names(tokens) if name in ids]
-        return Features(tokens, words, forms, np.array(pairs, dtype=np.int64))
+        weights = np.append(words.weights, np.ones(len(pairs), np.float32))
+        together = np.append(words.ids, np.array(pairs, dtype=np.int64))
+        return Bags(together, weights * np.float32(max(1, len(tokens)) ** -LENGTH_POWER), np.array([len(together)]))
 
     def _marks(self, text: str, tokens: Sequence[Token]) -> list[dict[str, None]]:
         """For each token the names of the regexes and lookup tables that match a part of it."""

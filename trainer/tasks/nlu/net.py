@@ -15,8 +15,6 @@ from trainer.vocabulary import Vocabulary
 
 UNSEEN = -4.0
 """Where the logits of a new round's labels start: none is preferred to what is known before it was trained."""
-LENGTH_POWER = 0.35
-"""A message's features are divided by this power of its number of tokens: 1 would give their mean, 0 their sum."""
 FREQUENCY_DECAY = 0.99
 """What is left, after a step, of the weight that earlier messages have in the frequencies of labels."""
 
@@ -72,11 +70,7 @@ class Net(nn.Module):
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Weighted sums of features: of tokens' forms (n, L, width), 0 behind their end, and of messages (n, width)."""
-        table = self.embedding()
-        words = self._bags(table, batch.words.ids, batch.word_offsets, batch.words.weights)
-        pairs = self._bags(table, batch.pairs, batch.pair_offsets, torch.ones_like(batch.pairs, dtype=table.dtype))
-        sizes: Tensor = batch.lengths.clamp(min=1).to(table.dtype).unsqueeze(1) ** LENGTH_POWER
-        return self._tokens(batch), (words + pairs) / sizes
+        return self._tokens(batch), self._bags(self.embedding(), *batch.messages)
 
     def _tokens(self, batch: Batch) -> Tensor:
         """(n, 0, width) where nothing is to be tagged."""

@@ -4,19 +4,25 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.tasks.nlu.features import Features, Featurizer, char_ngrams, feature_names, pair_names, word_name
+from trainer.tasks.nlu.features import (
+    LENGTH_POWER,
+    Features,
+    Featurizer,
+    char_ngrams,
+    feature_names,
+    pair_names,
+    word_name,
+)
 from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
 
 TEXTS = st.lists(st.text("ab1é ,", max_size=12), min_size=1, max_size=4)
 
 
-def named(features: Features, vocabulary: Vocabulary) -> list[list[tuple[str, float]]]:
-    """The names and weights of each token's features of kind "feature"."""
-    names, words = vocabulary.names("feature"), features.words
-    pairs = [(names[i], float(weight)) for i, weight in zip(words.ids, words.weights, strict=True)]
-    ends = np.cumsum(words.sizes)
-    return [pairs[end - size : end] for end, size in zip(ends, words.sizes, strict=True)]
+def named(features: Features, vocabulary: Vocabulary) -> list[tuple[str, float]]:
+    """The names and weights of a message's features."""
+    names = vocabulary.names("feature")
+    return [(names[i], float(weight)) for i, weight in zip(*features.message[:2], strict=True)]
 
 
 def test_a_text_has_words_pairs_and_characters() -> None:
@@ -29,16 +35,18 @@ def test_a_text_has_words_pairs_and_characters() -> None:
 
 def test_a_blank_text_has_no_features() -> None:
     found = Featurizer(Vocabulary().add("feature", feature_names("hello"))).features(" \n")
-    assert [len(part) for part in (found.tokens, *found.words, *found.forms, found.pairs)] == [0] * 8
-    assert found.words.weights.dtype == np.float32
+    assert [len(part) for part in (found.tokens, *found.message, *found.forms)] == [0, 0, 0, 1, 0, 0, 0]
+    assert found.message.weights.dtype == np.float32
 
 
 def test_regexes_and_lookups_mark_the_tokens_they_match() -> None:
     vocabulary = Vocabulary().add("regex", ["zip\t[0-9]{5}"]).add("lookup", ["city\tNew York", "city\tyork"])
     vocabulary = vocabulary.add("feature", ["regex:zip", "lookup:city"]).add("lexical", ["lookup:city"])
+    vocabulary = vocabulary.add("entity", ["place"])
     features = Featurizer(vocabulary).features("to new york 10001")
     assert features.forms.sizes.tolist() == [0, 1, 1, 0]
-    assert named(features, vocabulary) == [[], [("lookup:city", 1.0)], [("lookup:city", 1.0)], [("regex:zip", 1.0)]]
+    weight = float(np.float32(4**-LENGTH_POWER))
+    assert named(features, vocabulary) == [("lookup:city", weight), ("lookup:city", weight), ("regex:zip", weight)]
 
 
 @given(TEXTS, TEXTS)
@@ -47,14 +55,9 @@ def test_what_is_learned_later_changes_nothing_known(old: list[str], new: list[s
     larger = smaller.add("feature", [name for text in new for name in feature_names(text)])
     for text in old:
         before, after = Featurizer(smaller).features(text), Featurizer(larger).features(text)
-        pairs = zip(
-            (*before.words, *before.forms, before.pairs), (*after.words, *after.forms, after.pairs), strict=True
-        )
+        pairs = zip((*before.message, *before.forms), (*after.message, *after.forms), strict=True)
         assert all(np.array_equal(one, other) for one, other in pairs)
         assert before.tokens == tokenize(text)
     for text in new:
-        before, after = (
-            named(Featurizer(smaller).features(text), smaller),
-            named(Featurizer(larger).features(text), larger),
-        )
-        assert [[pair for pair in pairs if pair[0] in smaller.ids("feature")] for pairs in after] == before
+        few, all_of = (named(Featurizer(one).features(text), one) for one in (smaller, larger))
+        assert [pair for pair in all_of if pair[0] in smaller.ids("feature")] == few
