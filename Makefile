@@ -15,13 +15,16 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PERDURE_%,$(.VARIABLES)
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test crash-test soak fuzz lint format constraints clean
+.PHONY: help demo demo-nlu test crash-test soak fuzz lint format constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/demo.stamp ## the whole story on real handwritten digits, in about a minute
 	@$(IN_VENV) tests.demo
+
+demo-nlu: $(VENV)/demo.stamp ## an assistant that learns a new intent, in about half a minute
+	@$(IN_VENV) tests.demo_nlu
 
 test: lint ## lint, strict types, the test suite: what CI runs
 	$(IN_VENV) pytest -n 2 --dist worksteal
@@ -55,7 +58,7 @@ constraints: ## pin the newest versions that pyproject.toml allows
 	mv build/constraints.txt constraints.txt
 
 clean: ## remove all that make made
-	rm -rf $(VENV) build demo-run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build demo-run demo-nlu-run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf tests/azurite/node_modules tests/azurite/.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

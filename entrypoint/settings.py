@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import ByteSize, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
-from cloud.urls import without_credentials
 from entrypoint import promote
 from trainer.settings import Class, TrainSettings, setting
 
@@ -179,8 +178,7 @@ class JobConfig(TrainSettings):
         if self.micro_batch_size > self.batch_size:
             raise ValueError(f"--micro_batch_size {self.micro_batch_size}: is above --batch_size {self.batch_size}")
         if self.endpoint_url is not None and not ADDRESS.fullmatch(self.endpoint_url):
-            shown = without_credentials(self.endpoint_url)
-            raise ValueError(f"--endpoint_url {shown}: must be an address such as https://host:9000")
+            raise ValueError(f"--endpoint_url {self.endpoint_url}: must be an address such as https://host:9000")
         promote.parse(self.promote_if)
         if self.retry_exit_code in _TAKEN_EXIT_CODES:
             raise ValueError(f"--retry_exit_code {self.retry_exit_code}: means already that a retry does not help")

@@ -13,6 +13,7 @@ from entrypoint.describe import bounds, default_of, kind, shown
 from entrypoint.settings import FIELDS, GROUPS, class_of, group_of, unit_of
 from trainer.task import TaskSettings
 from trainer.tasks.images import ImageSettings
+from trainer.tasks.nlu.task import NluSettings
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -60,6 +61,11 @@ def settings_table() -> str:
 def images_table() -> str:
     """The settings of task `images`."""
     return f"\n{_task_table(ImageSettings)}\n"
+
+
+def nlu_table() -> str:
+    """The settings of task `nlu`."""
+    return f"\n{_task_table(NluSettings)}\n"
 
 
 def tree() -> str:
@@ -128,6 +134,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "own_loop": example("own_loop.py"),
     "settings": settings_table,
     "images": images_table,
+    "nlu": nlu_table,
     "tree": tree,
 }
 

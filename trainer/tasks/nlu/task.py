@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from trainer.device import to_device
 from trainer.errors import DataError
 from trainer.settings import setting
 from trainer.task import Scores, Task, TaskSettings
@@ -23,6 +24,7 @@ from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Respons
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
 from trainer.tasks.nlu.renames import applied, current, parse
+from trainer.tasks.nlu.replies import Reply, answer_texts, message_of, reply
 from trainer.tasks.nlu.scores import Prediction, scores
 from trainer.tasks.nlu.tags import LAYERS
 from trainer.tasks.nlu.tokens import tokenize
@@ -104,6 +106,16 @@ class NLU(Task):
         """What the network says of each message, beside the truth."""
         assert isinstance(net, Net)
         return predictions(net, batch)
+
+    def question(self, request: Mapping[str, Any]) -> Message:
+        """The message in `text`."""
+        return message_of(request, self.settings.max_text_chars)
+
+    def answers(self, net: nn.Module, examples: Sequence[Message], vocabulary: Vocabulary) -> list[Reply]:
+        """See `replies.reply`."""
+        batch, texts = self.collate(examples, vocabulary, None), answer_texts(vocabulary)
+        device = next(net.parameters()).device
+        return [reply(one, texts) for one in self.predict(net, to_device(batch, device))]
 
     def scores(self, predictions: Sequence[Prediction], vocabulary: Vocabulary) -> Scores:
         """See `scores.scores`."""
