@@ -50,7 +50,7 @@ def check_views(
     yield from _gaps(sorted({number for key in entries if (number := claimed_attempt(key)) is not None}))
     if any(key.startswith(MODEL) for key in entries):
         finding = judged(MODEL_CONFIG, partial(_model, store, check))
-        if finding.is_bad and is_running:
+        if finding.is_bad and (is_running or _has_more_attempts(store, entries)):
             finding = Finding(MODEL_CONFIG, RUNNING, f"{finding.detail}; or it is being written: look again later")
         yield finding
     for one in passed_over(found, None):
@@ -68,6 +68,11 @@ def _attempt(store: Store, key: str, number: int) -> Finding:
     if file.outcome is None:
         return Finding(key, RUNNING, f"on {file.host.name}, or killed: it has no outcome")
     return Finding(key, OK, file.outcome.replace("_", " "))
+
+
+def _has_more_attempts(store: Store, entries: Mapping[str, Entry]) -> bool:
+    """Whether a job was submitted since `entries` were listed."""
+    return any(entry.key not in entries for entry in store.list(ATTEMPTS))
 
 
 def _gaps(numbers: Sequence[int]) -> Iterator[Finding]:

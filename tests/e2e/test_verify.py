@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from cloud.audit import Audit
+from cloud.open import open_store
 from cloud.records import FileDigest, Record
 from cloud.sealed import seal, unseal
-from cloud.transfer import Digester
+from cloud.transfer import Digester, no_check
 from entrypoint.__main__ import main
 from entrypoint.saver import Saver
 from tests.e2e.inside import Inside, write_digits
@@ -165,3 +168,39 @@ def test_shards_that_are_gone_or_edited_are_said(job):
     (job.data / "1.tar").unlink()
     code, _, err = verify(job, "--data_url", job.data, "--retrain")
     assert code == 65 and err.startswith("perdure: error: 1.tar: gone since it was trained")
+
+
+def test_it_looks_on_while_a_job_runs(points_job):
+    """What the job writes, prunes and exports meanwhile is never taken for damage."""
+    job, ended, bad, num_looks = points_job, threading.Event(), [], 0
+    job.run.mkdir()
+
+    def look() -> None:
+        nonlocal num_looks
+        while not ended.is_set():
+            bad.extend(one for one in Audit(open_store(str(job.run)), no_check).run() if one.is_bad)
+            num_looks += 1
+
+    onlooker = threading.Thread(target=look)
+    onlooker.start()
+    try:
+        for epochs in (15, 30):
+            job.trained("--epochs", epochs, "--keep_best", "0")
+    finally:
+        ended.set()
+        onlooker.join()
+    assert num_looks > 3 and bad == []
+
+
+def test_a_bucket_is_checked_as_a_folder_is(job, s3_server, monkeypatch):
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    url = f"{s3_server.make_bucket_once('verify')}/run"
+    assert job.submit("--epochs", "2", run=url).code == 0
+    verified = ["verify", "--train_url", url, "--deep", "--retrain", "--data_url", str(job.data)]
+    assert main(verified) == 0
+    assert "2 steps taken again on cpu: bit for bit the same" in job.capfd.readouterr().out
+    store = open_store(url, writable=True)
+    store.put("ckpt_2-a1.pth", store.read("ckpt_2-a1.pth")[:-1] + b"x")
+    assert main(verified[:3]) == 65
+    assert "ckpt_2-a1.pth: digest of chunk 1 differs" in job.capfd.readouterr().err
