@@ -1,7 +1,7 @@
 """Layers that grow by rows when a round brings new names: old rows stay parameters of their own."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,24 +26,14 @@ class GrowingLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs in the order of the blocks."""
-        if len(self.blocks) == 1:
-            return nn.functional.linear(x, *self._rows(self.blocks[0]))
-        weights, biases = zip(*map(self._rows, self.blocks), strict=True)
-        return nn.functional.linear(x, torch.cat(weights), torch.cat(biases))
+        return nn.functional.linear(x, *self.rows())
 
-    @torch.no_grad()
-    def join(self) -> None:
-        """One block instead of several, so that they need not be put together again for every batch."""
-        weights, biases = zip(*map(self._rows, self.blocks), strict=True)
-        weight, bias = torch.cat(weights), torch.cat(biases)
-        whole = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-        whole.weight, whole.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.blocks = nn.ModuleList([whole])
-
-    @staticmethod
-    def _rows(block: nn.Module) -> tuple[Tensor, Tensor]:
-        assert isinstance(block, nn.Linear)
-        return block.weight, block.bias
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """The weights of all blocks, (sum(block_sizes), in_features), and their biases."""
+        blocks = cast(list[nn.Linear], list(self.blocks))
+        if len(blocks) == 1:
+            return blocks[0].weight, blocks[0].bias
+        return torch.cat([block.weight for block in blocks]), torch.cat([block.bias for block in blocks])
 
 
 class GrowingEmbedding(nn.Module):

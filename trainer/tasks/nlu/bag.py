@@ -10,19 +10,22 @@ from trainer.tasks.nlu.window import Window
 class Bag(nn.Module):
     """States of messages and of their tokens from sums of embeddings; `message_features`, `token_features`: widths.
 
+    Messages' embeddings are `width` wide, tokens' `token_width`, and so are tokens' states.
+
     As embeddings start at zero, the offsets are what tells the units apart at first: they start at random.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, token_width: int, dropout: float) -> None:
         super().__init__()
         self.offset = nn.Parameter(torch.randn(width))
         self.hidden = nn.Linear(width, hidden)
-        self.window = Window(width, hidden, dropout)
+        self.window = Window(token_width, token_width, dropout)
         self.dropout = dropout
-        self.message_features, self.token_features = width + hidden, hidden
+        self.message_features = width + hidden
+        self.token_width = self.token_features = token_width
 
     def forward(self, tokens: Tensor, messages: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (n, L, width), zero behind their end, and messages (n, width) to the states of both.
+        """Tokens (n, L, token_width), zero behind their end, and messages (n, width) to the states of both.
 
         They are (n, L, token_features) and (n, message_features).
         """

@@ -48,13 +48,16 @@ class Features(NamedTuple):
 
 
 class Featurizer:
-    """Texts to features under one vocabulary. What it computed it keeps, up to a bound, by word and by text."""
+    """Texts to features under one vocabulary. What it computed it keeps, up to a bound, by word and by text.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    Forms are looked for where there are tags in the vocabulary, or with `reads_tokens`.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, reads_tokens: bool = False) -> None:
         self.vocabulary = vocabulary
         self._words = _Table(vocabulary.ids("feature"), weighted_names)
         self._forms = _Table(vocabulary.ids("lexical"), lexical_names)
-        self._are_tagged = any(vocabulary.ids(layer) for layer in LAYERS)
+        self._reads_tokens = reads_tokens or any(vocabulary.ids(layer) for layer in LAYERS)
         self._texts: dict[str, Features] = {}
 
     def features(self, text: str) -> Features:
@@ -74,7 +77,7 @@ class Featurizer:
         tokens = tokenize(text)
         marks = self._marks(text, tokens) if self._matcher.has_any else None
         message = self._message(tokens, self._words.bags(tokens, marks))
-        return Features(tokens, message, self._forms.bags(*((tokens, marks) if self._are_tagged else ((), None))))
+        return Features(tokens, message, self._forms.bags(*((tokens, marks) if self._reads_tokens else ((), None))))
 
     def _message(self, tokens: Sequence[Token], words: Bags) -> Bags:
         """The words and their pairs as one bag."""
@@ -131,8 +134,8 @@ class Matcher:
     """Where regexes match and elements of lookup tables occur, whatever their case."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        regexes = (name.split("\t", 1) for name in vocabulary.names("regex"))
-        self._patterns = [(f"regex:{name}", re.compile(pattern)) for name, pattern in regexes]
+        lines = vocabulary.names("regex")  # a feature each: what one name stands for may be edited
+        self._patterns = [(f"regex:{line}", re.compile(line.split("\t", 1)[1])) for line in lines]
         self._tables: dict[tuple[str, ...], set[str]] = {}
         for name, element in (name.split("\t", 1) for name in vocabulary.names("lookup")):
             self._tables.setdefault(_folded(tokenize(element)), set()).add(f"lookup:{name}")

@@ -6,10 +6,10 @@ round, and the network by blocks (see `net`).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from trainer.device import to_device
@@ -17,7 +17,9 @@ from trainer.errors import DataError
 from trainer.settings import setting
 from trainer.task import Scores, Task, TaskSettings
 from trainer.tasks.nlu.answers import predictions
+from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, Collated, collated
+from trainer.tasks.nlu.diet import Diet
 from trainer.tasks.nlu.features import Featurizer, feature_names, word_name
 from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
@@ -34,8 +36,14 @@ from trainer.vocabulary import Vocabulary
 class NluSettings(TaskSettings):
     """Settings of task `nlu`."""
 
+    architecture: Literal["bag", "diet"] = Field(
+        "bag", description="bag: sums of features through one hidden layer; diet: a transformer over the tokens"
+    )
     width: int = Field(128, ge=1, le=4096, description="size of a feature's embedding")
-    hidden: int = Field(128, ge=1, le=4096, description="units of the hidden layer")
+    hidden: int = Field(128, ge=1, le=4096, description="units of the hidden layer, or of the transformer")
+    token_width: int = Field(64, ge=1, le=4096, description="bag: size of the embeddings that entities are told by")
+    layers: int = Field(2, ge=1, le=48, description="diet: layers of the transformer")
+    heads: int = Field(4, ge=1, le=64, description="diet: heads of its attention")
     feature_dropout: float = Field(0.2, ge=0, lt=1, description="share of a message's features dropped in training")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of the last states dropped in training")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all labels")
@@ -50,6 +58,12 @@ class NluSettings(TaskSettings):
     def _renames(cls, text: str) -> str:
         parse(text)
         return text
+
+    @model_validator(mode="after")
+    def _heads_share(self) -> "NluSettings":
+        if self.architecture == "diet" and self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden must be a multiple of twice the number of heads, {2 * self.heads}")
+        return self
 
 
 class NLU(Task):
@@ -90,8 +104,12 @@ class NLU(Task):
     def build(self, vocabulary: Vocabulary) -> nn.Module:
         """The network, with a block of parameters for every round that brought names."""
         own = self.settings
-        sizes = {"width": own.width, "hidden": own.hidden}
-        return Net(vocabulary, **sizes, feature_dropout=own.feature_dropout, dropout=own.dropout)
+        encoder: Bag | Diet
+        if own.architecture == "diet":
+            encoder = Diet(own.width, own.hidden, own.layers, own.heads, own.dropout)
+        else:
+            encoder = Bag(own.width, own.hidden, own.token_width, own.dropout)
+        return Net(vocabulary, encoder, width=own.width, feature_dropout=own.feature_dropout)
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""
@@ -137,7 +155,7 @@ class NLU(Task):
     def _features(self, vocabulary: Vocabulary) -> Featurizer:
         """The features under a vocabulary, with what was computed of them before."""
         if self._featurizer.vocabulary is not vocabulary:
-            self._featurizer = Featurizer(vocabulary)
+            self._featurizer = Featurizer(vocabulary, reads_tokens=self.settings.architecture == "diet")
         return self._featurizer
 
 
@@ -147,7 +165,8 @@ def _names(example: Message | Resource) -> Iterator[tuple[str, str]]:
         case Message():
             yield from _names_of_message(example)
         case Regex(name, pattern):
-            yield from (("regex", f"{name}\t{pattern}"), ("feature", f"regex:{name}"), ("lexical", f"regex:{name}"))
+            line = f"{name}\t{pattern}"
+            yield from (("regex", line), ("feature", f"regex:{line}"), ("lexical", f"regex:{line}"))
         case Lookup(name, element):
             yield from (("lookup", f"{name}\t{element}"), ("feature", f"lookup:{name}"), ("lexical", f"lookup:{name}"))
         case Synonym(surface, value):

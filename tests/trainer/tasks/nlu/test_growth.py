@@ -1,7 +1,7 @@
 """DESIGN section 6 for task `nlu`: rounds bring anything in any order, and nothing that was learned moves by it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -35,17 +35,16 @@ def messages(draw: st.DrawFn) -> Message:
     return Message(" ".join(words), intent, key, (entity,) if draw(st.booleans()) else ())
 
 
-RESOURCES = st.builds(Regex, NAMES, st.sampled_from(["[0-9]+", "p.*"])) | st.builds(
-    Lookup, NAMES, st.sampled_from(WORDS)
-)
+TABLES = st.sampled_from(WORDS).map(lambda word: Lookup(word, word))  # a known table's new element is meant to act
+RESOURCES = st.builds(Regex, NAMES, st.sampled_from(["[0-9]+", "p.*"])) | TABLES
 ROUNDS = st.lists(
     st.tuples(st.lists(messages(), min_size=1, max_size=4), st.lists(RESOURCES, max_size=2)), min_size=2, max_size=4
 )
 
 
-def small_task() -> NLU:
+def small_task(architecture: Literal["bag", "diet"] = "bag") -> NLU:
     task = NLU()
-    task.settings = NluSettings(width=8, hidden=8)
+    task.settings = NluSettings(width=8, hidden=8, architecture=architecture)
     return task
 
 
@@ -83,9 +82,11 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 @settings(max_examples=8)
-@given(ROUNDS)
-def test_growth_moves_nothing_that_was_learned(rounds: list[tuple[list[Message], list[Resource]]]) -> None:
-    task, old = small_task(), [Message("hi there", "a")]
+@given(st.sampled_from(["bag", "diet"]), ROUNDS)
+def test_growth_moves_nothing_that_was_learned(
+    architecture: Literal["bag", "diet"], rounds: list[tuple[list[Message], list[Resource]]]
+) -> None:
+    task, old = small_task(architecture), [Message("hi there", "a")]
     state = new_state(task, task.grow(Vocabulary(), [], old), TRAIN, CPU)
     train(task, state, old, 3)
     for data, resources in rounds:
