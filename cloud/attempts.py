@@ -161,10 +161,11 @@ def _listed(store: Store, number: int | None = None, start_after: str = "") -> I
 
 
 def _read(store: Store, key: str) -> list[AttemptFile | None]:
-    """The file as a list of one, or of none when it is not there."""
+    """The file as a list of one, or of none when it is not there; None when it is still damaged the second time."""
     try:
-        return [load(store, key, AttemptFile)]
+        for _ in range(2):  # the way here can damage bytes too
+            with contextlib.suppress(Damaged):
+                return [load(store, key, AttemptFile)]
     except FileNotFoundError:
         return []
-    except Damaged:
-        return [None]
+    return [None]

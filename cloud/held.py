@@ -199,6 +199,8 @@ class HeldFolder(OutputFolder):
             self._store.create(key, data)
         except (FileExistsError, StoreError) as error:
             there = self._there(key)
+            if there not in (None, data):
+                there = self._there(key)  # the way here can damage bytes too
             if there == data:
                 return
             if not isinstance(error, FileExistsError):

@@ -22,7 +22,7 @@ from cloud.records import ClaimFile, Host, Outcome
 from cloud.sealed import MAX_RECORD_BYTES, seal
 from cloud.store import Store
 from tests.cloud.folders import DONE, Time, new_folder
-from tests.cloud.wrappers import Doubling, Failing, PutOnly, Wrapped
+from tests.cloud.wrappers import Cutting, Doubling, Failing, PutOnly, Wrapped
 
 ELSEWHERE = Host(boot_id="another", pid_namespace="pid:[1]", pid=1, start_ticks=1, name="far")
 CLAIMS = "attempts/"
@@ -274,6 +274,13 @@ def test_a_claim_that_never_arrived_is_an_error(local: Store, wrapped: Callable[
     with pytest.raises(Unreachable):
         claim(wrapped(Failing(local, method, lambda key: key.endswith(".json"), after=False)))
     assert not list(local.list())
+
+
+def test_a_claim_that_is_read_back_cut_short_is_read_again(local: Store) -> None:
+    time_ = Time()
+    one = claim(Cutting(Doubling(local), lambda key: key.endswith(".json")), clock=time_.clock, sleep=time_.sleep)
+    one.stop_beating()
+    assert (one.number, time_.now) == (1, Time().now)  # not taken for somebody else's, and waited for
 
 
 def test_a_lost_answer_that_another_claim_came_first_is_no_error(local: Store) -> None:

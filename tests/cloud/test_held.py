@@ -17,7 +17,7 @@ from cloud.pruning import Keeping
 from cloud.records import Record
 from cloud.store import Entry, Store, Writer
 from tests.cloud.folders import DONE, claimed, held, new_folder, publish
-from tests.cloud.wrappers import Doubling, Failing, Far, PutOnly, Wrapped
+from tests.cloud.wrappers import Cutting, Doubling, Failing, Far, PutOnly, Wrapped
 
 KEEP_TWO = Keeping(last=2, best=0, every=0, score=lambda record: None)
 
@@ -121,6 +121,11 @@ def test_a_record_without_an_answer_is_settled_by_reading_it(local: Store, after
     assert folder.num_committed == 1
     publish(folder, 1)
     assert local.stat("ckpt_1-a1.pth").version == version
+
+
+def test_a_record_that_is_read_back_cut_short_is_read_again(local: Store) -> None:
+    folder = held(Cutting(Doubling(local), is_record))
+    assert publish(folder, 1).name == "ckpt_1-a1"
 
 
 def test_an_object_whose_record_is_uncertain_is_not_written_again(local: Store, tmp_path: Path) -> None:

@@ -81,6 +81,22 @@ class Failing(Wrapped):
             raise Unreachable(f"{key}: no answer, as the test wants it")
 
 
+class Cutting(Wrapped):
+    """Answers the first read of each key that `which` picks with half of it, as a connection does that breaks."""
+
+    def __init__(self, inner: Store, which: Callable[[str], bool]) -> None:
+        super().__init__(inner)
+        self._which = which
+        self._cut: set[str] = set()
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        data = self.inner.read(key, start, end)
+        if key in self._cut or not self._which(key):
+            return data
+        self._cut.add(key)
+        return data[: len(data) // 2]
+
+
 class Doubling(Wrapped):
     """Sends every put and create twice, as a proxy does that repeats what it got no answer to."""
 

@@ -92,6 +92,7 @@ class Run:
     ground: Ground
     name: str
     url: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
     folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +114,7 @@ class Run:
     def submission(self, *more: str, kill: Kill | None = None, data_url: str = "", patch: str = "") -> Submission:
         """The same job as always."""
         urls = ("--data_url", data_url or self.ground.data_url, "--train_url", self.url)
-        env = self.ground.server.env if self.ground.server else {}
+        env = {**(self.ground.server.env if self.ground.server else {}), **self.env}
         return Submission(
             argv=[*urls, *self.ground.arguments, *more], log=str(self.folder / "log"), note=str(self.folder / "note"),
             env={**env, "TMPDIR": str(self.scratch)}, kill=kill, patch=patch,
