@@ -2,16 +2,16 @@
 
     python -m tests.crash [--kills N] [--workers N] [--seed N]
 
-Each run is killed once to three times, submitted again until it is done, and compared with one that nobody disturbed.
+Each run is killed up to four times, submitted again until it is done, and compared with one that nobody disturbed.
 """
 
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,27 +20,29 @@ from threading import Lock
 from rich.console import Console
 from rich.table import Table
 
-from tests.crash.campaign import Trial, all_trials, ground_of, missing, moments, more_trials
+from tests.crash.campaign import Trial, Trials, ground_of, moments
 from tests.crash.forks import Forks, forking
 from tests.crash.ground import Ground
 from tests.crash.kills import Tally, phases_of, trial
+from tests.crash.tripwire import Kill
 from tests.servers import start_s3
 
 KINDS = ("local", "s3", "parts")
-NUM_PER_MOMENT = 20
-LOOK_SECONDS = 30.0
+MAX_FAILURES = 5
+SAY_SECONDS = 30.0
 
 
 class Campaign:
     """Trials taken by workers, one after the other, and what they counted. All methods are for any thread."""
 
-    def __init__(self, trials: Iterator[Trial], num_kills: int) -> None:
+    def __init__(self, trials: Trials) -> None:
         self.tallies = {kind: Tally() for kind in KINDS}
         self.failures: list[str] = []
-        self._trials, self._num_kills = trials, num_kills
+        self._trials = trials
         self._lock = Lock()
         self._started = self._said = time.monotonic()
         self._num_begun = 0
+        self._is_stopped = False
 
     @property
     def total(self) -> Tally:
@@ -65,30 +67,28 @@ class Campaign:
                 print(error, file=sys.stderr, flush=True)
                 with self._lock:
                     self.failures.append(str(error))
-                continue
-            with self._lock:
-                self.tallies[kind].add(tally)
-                self._say()
+                    self._is_stopped |= len(self.failures) >= MAX_FAILURES
+            else:
+                self._count(kind, tally, kills[0])
 
-    def wanted(self) -> list[tuple[str, str]]:
-        """Moments that were met too seldom."""
-        return missing(self.total.kills, NUM_PER_MOMENT)
-
-    def is_done(self) -> bool:
-        """Whether there were enough kills, in each phase too."""
-        return self.total.kills.total() >= self._num_kills and not self.wanted()
+    def stop(self) -> None:
+        """Begin no other run."""
+        self._is_stopped = True
 
     def _next(self) -> tuple[int, Trial] | None:
         with self._lock:
-            found = next(self._trials, None)
             self._num_begun += 1
+            found = None if self._is_stopped else self._trials.next(self.total.kills)
             return None if found is None else (self._num_begun, found)
 
-    def _say(self) -> None:
-        if time.monotonic() - self._said > LOOK_SECONDS:
-            self._said = time.monotonic()
-            total = self.total
-            print(f"{self.seconds:5.0f} s: {total.kills.total()} kills in {total.num_trials} runs", flush=True)
+    def _count(self, kind: str, tally: Tally, first: Kill) -> None:
+        with self._lock:
+            self.tallies[kind].add(tally)
+            self._trials.again(kind, [kill for kill in tally.missed if kill is not first])
+            if time.monotonic() - self._said > SAY_SECONDS:
+                self._said = time.monotonic()
+                total = self.total
+                print(f"{self.seconds:5.0f} s: {total.kills.total()} kills in {total.num_trials} runs", flush=True)
 
 
 def table(campaign: Campaign) -> Table:
@@ -111,7 +111,6 @@ def main() -> int:
     """The whole; 1 when anything was lost or left behind."""
     options = _options()
     print(f"seed {options.seed}; {options.workers} workers; at least {options.kills} kills", flush=True)
-    rng = random.Random(options.seed)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crash-test-")))
         server = stack.enter_context(start_s3(folder / "server"))
@@ -121,13 +120,9 @@ def main() -> int:
         for ground in grounds.values():
             ground.prepare(workers[0])
         found = {kind: moments(ground, workers[0]) for kind, ground in grounds.items()}
-        campaign: Campaign
-
-        def trials() -> Iterator[Trial]:
-            yield from all_trials(found, rng)
-            yield from more_trials(found["local"], rng, campaign.wanted, campaign.is_done)
-
-        campaign = Campaign(trials(), options.kills)
+        campaign = Campaign(Trials(found, random.Random(options.seed), options.kills))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: campaign.stop())
         with ThreadPoolExecutor(options.workers) as pool:
             for future in [pool.submit(campaign.work, grounds, forks) for forks in workers]:
                 future.result()
@@ -135,7 +130,7 @@ def main() -> int:
     Console(width=110).print(table(campaign))
     print(
         f"{total.kills.total()} kills in {total.num_trials} runs, {total.num_submissions} submissions, "
-        f"{total.num_missed} kills whose moment did not come, {total.num_unfinished} uploads found cut off; "
+        f"{len(total.missed)} kills whose moment did not come, {total.num_unfinished} uploads found cut off; "
         f"{campaign.seconds:.0f} s; "
         f"{len(campaign.failures)} runs lost something or left something behind"
     )

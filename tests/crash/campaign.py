@@ -3,8 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.crash.forks import Forks
@@ -23,11 +22,17 @@ SAMPLED: Mapping[tuple[str, When], int] = {
 }  # fmt: skip
 """Moments of which a run has hundreds; of them that many are taken."""
 
-MAX_MILLISECONDS = 600
+CHAIN = 4
+"""How often a run is killed."""
+
+MAX_MILLISECONDS = 500
+NUM_TIMES = 60
+NUM_PER_MOMENT = 20
 LAST = ("export", "leave")
 """Phases at the end of a run: after a kill there only those come that a run with nothing to do has."""
-EARLY = ("claim", "fetch", "census", "leave")
-NUM_PARTS_TRIALS = 80
+
+EARLY = ("life", "claim", "fetch", "restore", "census")
+"""Phases that any submission has."""
 
 
 def ground_of(kind: str, folder: Path, server: S3Server | None) -> Ground:
@@ -49,54 +54,55 @@ def moments(ground: Ground, forks: Forks) -> Moments:
     return {(phase, when): num for line in lines for phase, when, num in line["passed"]}
 
 
-def all_trials(found: Mapping[str, Moments], rng: random.Random) -> Iterator[Trial]:
+def all_kills(found: Mapping[str, Moments], rng: random.Random) -> dict[str, list[Kill]]:
     """Every moment of a run in every kind of place, in random order; where a run takes long only its uploads."""
-    trials: list[Trial] = []
+    kills = {}
     for kind, counted in found.items():
-        of_kind = [(kind, kills) for kills in _everywhere(counted, rng)]
-        if kind == "parts":
-            of_kind = [each for each in of_kind if each[1][0].phase == "upload"][:NUM_PARTS_TRIALS]
-        trials += of_kind
-    rng.shuffle(trials)
-    return iter(trials)
+        of_kind = [kill for moment, num in counted.items() for kill in _each(*moment, num)]
+        of_kind += [Kill("time", "middle", rng.randint(1, MAX_MILLISECONDS)) for _ in range(NUM_TIMES)]
+        rng.shuffle(of_kind)
+        kills[kind] = [kill for kill in of_kind if kind != "parts" or kill.phase == "upload"]
+    return kills
 
 
-def more_trials(
-    found: Moments, rng: random.Random, wanted: Callable[[], Sequence[tuple[str, str]]], is_done: Callable[[], bool]
-) -> Iterator[Trial]:
-    """What is still missing, until there is enough."""
-    while not is_done():
-        kill = next(at_random(found, rng))
-        if moments_wanted := wanted():
-            phase, when = rng.choice(moments_wanted)
-            kill = Kill(phase, when, 1)
-        yield rng.choice(("local", "s3")), [kill, *islice(at_random(found, rng, kill.phase), 1)]
+class Trials:
+    """Takes kills for one run after the other, until each has come to pass or cannot, and there are enough."""
+
+    def __init__(self, found: Mapping[str, Moments], rng: random.Random, num_kills: int) -> None:
+        self._left = all_kills(found, rng)
+        self._missed: dict[str, list[Kill]] = {kind: [] for kind in found}
+        self._found, self._rng, self._num_kills = found, rng, num_kills
+
+    def next(self, counted: Counter[tuple[str, str]]) -> Trial | None:
+        """The kills of the next run; None when all is done. `counted`: those that came to pass so far."""
+        kinds = [kind for kind in self._left if self._left[kind] or self._missed[kind]]
+        if kinds:
+            kind = self._rng.choice(kinds)
+            return kind, self._chain(kind)
+        if moments_wanted := missing(counted, NUM_PER_MOMENT):
+            phase, when = self._rng.choice(moments_wanted)
+            return self._rng.choice(("local", "s3")), [Kill(phase, when, 1)]
+        if counted.total() < self._num_kills:
+            return self._rng.choice(("local", "s3")), [Kill("time", "middle", self._rng.randint(1, MAX_MILLISECONDS))]
+        return None
+
+    def again(self, kind: str, kills: Sequence[Kill]) -> None:
+        """These did not come to pass, because the run was done before: each shall be the first kill of another run."""
+        self._missed[kind] += kills
+
+    def _chain(self, kind: str) -> list[Kill]:
+        """One that shall be first, if there is one, and others in the order in which a run comes by them."""
+        first = [self._missed[kind].pop()] if self._missed[kind] else []
+        taken = [self._left[kind].pop() for _ in range(min(CHAIN - len(first), len(self._left[kind])))]
+        return first + sorted(taken, key=lambda kill: (kill.phase in EARLY, kill.phase in LAST))
 
 
-def at_random(found: Moments, rng: random.Random, after: str = "") -> Iterator[Kill]:
-    """Kills that a submission may still meet after one in the phase `after`, without end."""
-    while True:
-        if after not in LAST and rng.random() < 0.2:
-            yield Kill("time", "middle", rng.randint(1, MAX_MILLISECONDS))
-            continue
-        phase = rng.choice(EARLY if after in LAST else [*PHASES, "ledger", "evaluate", "restore", "metrics", "check"])
-        when = rng.choice([when for name, when in found if name == phase])
-        yield Kill(phase, when, rng.randint(1, min(3, found[phase, when])))
-        after = phase if phase in LAST else after
-
-
-def missing(counted: Counter[tuple[str, str]], wanted: int) -> list[tuple[str, str]]:
+def missing(counted: Counter[tuple[str, str]], wanted: int) -> list[tuple[str, When]]:
     """The moments that were met fewer than `wanted` times."""
-    return [(phase, when) for phase in PHASES for when in ("before", "after") if counted[phase, when] < wanted]
+    sides: tuple[When, When] = ("before", "after")
+    return [(phase, when) for phase in PHASES for when in sides if counted[phase, when] < wanted]
 
 
-def _everywhere(found: Moments, rng: random.Random) -> Iterator[list[Kill]]:
-    """Each moment once, followed by up to two kills somewhere in what is left then; in random order."""
-    first = [Kill(phase, when, number) for (phase, when), num in found.items() for number in _numbers(phase, when, num)]
-    rng.shuffle(first)
-    for kill in first:
-        yield [kill, *islice(at_random(found, rng, kill.phase), rng.choice((0, 1, 1, 2)))]
-
-
-def _numbers(phase: str, when: When, num: int) -> Sequence[int]:
-    return range(1, num + 1, max(1, num // SAMPLED.get((phase, when), num)))
+def _each(phase: str, when: When, num: int) -> list[Kill]:
+    step = max(1, num // SAMPLED.get((phase, when), num))
+    return [Kill(phase, when, number) for number in range(1, num + 1, step)]

@@ -72,7 +72,8 @@ class Forks:
             self._stdout().readline()
             raise TimeoutError(f"a submission did not end within {seconds:g} s")
         line = self._stdout().readline()
-        assert line, "the process that forks has died"
+        if not line:
+            raise RuntimeError("the process that forks has died")
         return line
 
     def _stdout(self) -> IO[str]:
@@ -86,7 +87,7 @@ def forking() -> Iterator[Forks]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.crash.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        env=env, bufsize=1,
+        env=env, bufsize=1, start_new_session=True,  # Ctrl-C is for whoever runs the tests
     )  # fmt: skip
     forks = Forks(process)
     try:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cloud.errors import CloudError
 from tests.crash.forks import Forks
 from tests.crash.ground import Ground, Run, check_clean, check_exact, check_whole, unfinished_uploads
 from tests.crash.tripwire import KILLED, Kill
@@ -20,7 +21,7 @@ class Tally:
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)
     num_trials: int = 0
     num_submissions: int = 0
-    num_missed: int = 0
+    missed: list[Kill] = field(default_factory=list)
     """Kills whose moment did not come, because the run was done before."""
     num_unfinished: int = 0
     """Multipart uploads that were found cut off after a kill."""
@@ -34,7 +35,7 @@ class Tally:
         self.kills += other.kills
         self.num_trials += other.num_trials
         self.num_submissions += other.num_submissions
-        self.num_missed += other.num_missed
+        self.missed += other.missed
         self.num_unfinished += other.num_unfinished
 
 
@@ -55,7 +56,7 @@ def trial(ground: Ground, forks: Forks, name: str, kills: Sequence[Kill]) -> Tal
             assert code == 0, f"exit code {code}"
             check_exact(run, num_rounds)
         check_clean(run)
-    except BaseException as error:
+    except (AssertionError, TimeoutError, OSError, CloudError) as error:
         told = ", ".join(map(str, kills))
         raise AssertionError(f"{name}, killed {told}: {error}\n{run.said()}") from error
     run.remove()
@@ -70,7 +71,7 @@ def _killed(run: Run, forks: Forks, kill: Kill, tally: Tally) -> None:
         tally.kills[last_kill(run)] += 1
     else:
         assert code == 0, f"exit code {code}"
-        tally.num_missed += 1
+        tally.missed.append(kill)
     check_whole(run.store)
     tally.num_unfinished += len(unfinished_uploads(run))
 

@@ -128,6 +128,7 @@ def main() -> int:
     """The whole; AssertionError when anything is lost."""
     seconds, seed = float(os.environ.get("SOAK_SECONDS", "600")), random.randrange(10**6)
     print(f"seed {seed}; {seconds:.0f} s", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server shall end too
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         server = stack.enter_context(start_s3(folder / "server"))
