@@ -13,7 +13,7 @@ from cloud.names import CheckpointName
 from cloud.open import StoreOptions, open_store
 from cloud.store import Store
 from cloud.urls import join_url
-from entrypoint.resume import read_ledger
+from entrypoint.rebuild import read_ledger
 from tests.crash.counted import Counted, write_counted
 from tests.crash.forks import Forks
 from tests.crash.submission import Submission
