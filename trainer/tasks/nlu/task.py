@@ -4,7 +4,8 @@ Shards are Rasa's NLU YAML, JSON lines or CSV (see `reading`). Features, labels 
 round, and the network by blocks (see `net`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from trainer.device import to_device
-from trainer.errors import DataError
+from trainer.errors import DataError, shown
 from trainer.settings import setting
 from trainer.task import Scores, Task, TaskSettings
 from trainer.tasks.nlu.answers import predictions
@@ -31,6 +32,8 @@ from trainer.tasks.nlu.scores import Prediction, scores
 from trainer.tasks.nlu.tags import LAYERS
 from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
+
+_LOG = logging.getLogger(__name__)
 
 
 class NluSettings(TaskSettings):
@@ -99,6 +102,7 @@ class NLU(Task):
             vocabulary = vocabulary.add(kind, {current(vocabulary, kind, name) for name in names[kind]})
         if not any(vocabulary.names(kind) for kind in (*LABELS, *LAYERS)):
             raise DataError("no message has an intent or an entity, so there is nothing to learn; annotate some")
+        _warn_of_no_answers(vocabulary, names.get("response", set()))
         return vocabulary
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
@@ -183,3 +187,11 @@ def _names_of_message(message: Message) -> Iterator[tuple[str, str]]:
     for entity in message.entities:
         layers = (("entity", entity.entity), ("role", entity.role), ("group", entity.group))
         yield from ((layer, name) for layer, name in layers if name)
+
+
+def _warn_of_no_answers(vocabulary: Vocabulary, keys: Collection[str]) -> None:
+    """A retrieval intent is learned all the same; only the text to answer with is missing."""
+    answered = {name.partition("\t")[0] for name in vocabulary.names("answer")}
+    if missing := sorted(set(keys) - answered):
+        text = "retrieval intents without a text to answer with: %s; add utter_%s to responses:"
+        _LOG.warning(text, shown(missing), missing[0])
