@@ -1,8 +1,11 @@
 """How each kind of bucket is reached: addresses, credentials, and how long to wait for an answer."""
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from obstore.exceptions import BaseError
@@ -16,7 +19,7 @@ from cloud.urls import Url, check_key, without_credentials
 
 if TYPE_CHECKING:
     from obstore.auth.boto3 import Boto3CredentialProvider
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Credential
     from obstore.store import ObjectStore as Backend
 
 # An endpoint that drops packets is given up after two attempts to connect, 10 s; one that stalls after 10 s.
@@ -27,8 +30,10 @@ _PATIENT: dict[str, str] = {"connect_timeout": "5s", "timeout": "60s"}
 _PATIENT_RETRY_SECONDS = 12
 _NUM_RETRIES = 3
 
-# botocore renews credentials that have less than 10 minutes left whenever it is asked.
-_ASK_AGAIN = timedelta(minutes=9)
+# obstore asks for credentials again when they have less than 5 minutes left: before every request. botocore then
+# renews those that end soon; those of a file are read again after this time, because somebody may have replaced them.
+_ASK_AGAIN = timedelta(minutes=1)
+READ_AGAIN_SECONDS = 30.0
 
 _AWS_ADVICE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
 _GOOGLE_ADVICE = "set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service account"
@@ -163,29 +168,56 @@ def _limits(client: dict[str, str], retry_seconds: float) -> tuple["ClientConfig
     return options, {"max_retries": _NUM_RETRIES, "retry_timeout": timedelta(seconds=retry_seconds)}
 
 
-def _aws_credentials(text: str) -> "Boto3CredentialProvider | None":
-    """What botocore finds (variables, profiles, SSO, roles; it renews them); None: obstore looks by itself."""
+class _AwsCredentials:
+    """What botocore finds: variables, profiles, SSO, roles. It is asked by obstore's threads."""
+
+    def __init__(self, provider: "Boto3CredentialProvider", look: "Callable[[], Boto3CredentialProvider]") -> None:
+        self.provider = provider
+        self.config = provider.config
+        self._look = look
+        self._looked_at = time.monotonic()
+
+    def __call__(self) -> "S3Credential":
+        """The credentials of now."""
+        if self._is_static and time.monotonic() - self._looked_at > READ_AGAIN_SECONDS:
+            self._looked_at = time.monotonic()
+            with suppress(ValueError, AccessDenied):  # a file that is just being replaced
+                self.provider = self._look()
+        return self.provider()
+
+    @property
+    def _is_static(self) -> bool:
+        """Whether they are a file's, which botocore reads once; those with an end it renews itself."""
+        return self.provider.credentials.method in ("shared-credentials-file", "config-file", "custom-process")
+
+
+def _aws_credentials(text: str) -> _AwsCredentials | None:
+    """None: obstore looks by itself, for credentials that botocore does not find or where it is not installed."""
     try:
-        import botocore.session
-        from botocore.exceptions import BotoCoreError
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ImportError:
+        return _AwsCredentials(_found_by_botocore(text), partial(_found_by_botocore, text))
+    except (ImportError, ValueError):  # it found none; public buckets need none (AWS_SKIP_SIGNATURE)
         return None
+
+
+def _found_by_botocore(text: str) -> "Boto3CredentialProvider":
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
     session = botocore.session.Session()
     try:
         provider = Boto3CredentialProvider(session, ttl=_ASK_AGAIN)
-    except ValueError:  # it found none; public buckets need none (AWS_SKIP_SIGNATURE)
-        return None
     except BotoCoreError as error:
         raise AccessDenied(f"{text}: no AWS credentials: {' '.join(str(error).split())}") from None
     provider.config = _given(default_region=session.get_config_variable("region"))
     return provider
 
 
-def _key_in_words(provider: "Boto3CredentialProvider | None") -> str:
-    """Which key was used, by its last four characters, and where it came from."""
-    if provider is None:
+def _key_in_words(found: _AwsCredentials | None) -> str:
+    """Which key was used at the start, by its last four characters, and where it came from."""
+    if found is None:
         return _AWS_ADVICE
+    provider = found.provider
     key = provider.credentials.access_key or ""
     source = provider.credentials.method
     return f"the access key ...{key[-4:]} (from {'AWS_ACCESS_KEY_ID' if source == 'env' else source})"

@@ -171,7 +171,7 @@ class HeldFolder(OutputFolder):
         return attempt is not None and attempt < self.claim.number
 
     def _upload(self, store: Store, name: CheckpointName, produce: Produce, fields: RecordFields) -> Record:
-        digester = upload(store, name.object_key, produce)
+        digester = upload(store, name.object_key, produce, pauses_seconds=())  # whoever publishes tries again
         return Record(
             name=str(name),
             attempt=name.attempt,

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager
 from functools import partial
@@ -128,14 +128,19 @@ def digest_file(path: Path, *, size: int, digester: Digester, check: Callable[[]
 
 
 def upload(
-    store: Store, key: str, produce: Callable[[Writer], None], *, sleep: Callable[[float], object] = time.sleep
+    store: Store,
+    key: str,
+    produce: Callable[[Writer], None],
+    *,
+    pauses_seconds: Sequence[float] = UPLOAD_PAUSES_SECONDS,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Digester:
     """Stream what `produce` writes into an object; the digests (by chunk) are of the very bytes handed over.
 
     Buffers may be reused as soon as `write` returns: what is not bytes already is copied. `produce` is called again,
-    up to three times in all, when the store gets Unreachable; any other error leaves no object and goes through.
+    after each of the pauses, when the store gets Unreachable; any other error leaves no object and goes through.
     """
-    for pause_seconds in UPLOAD_PAUSES_SECONDS:
+    for pause_seconds in pauses_seconds:
         try:
             return _upload_once(store, key, produce)
         except Unreachable as error:

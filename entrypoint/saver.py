@@ -129,6 +129,8 @@ class Saver:
             record = self._commit(snapshot, self._folder.publish)
             self._costs.publish_seconds = time.monotonic() - started
             self.last = self._stop.newest = record.name
+            if self._publisher.has_failed:
+                self._report.console.line("checkpoint", f"{record.name} is published: the store works again")
             if previous is not None and (alarm := record.unchanged_since(previous)):
                 self._report.console.warning(f"{record.name}: {alarm}")
             if snapshot.metrics is not None and snapshot.lines:

@@ -1,6 +1,8 @@
 """A relay between a store and its server, which notes every request and fails those that a test picks."""
 
 import http.client
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 NO_FAULT = 0
+RESET = -1
+"""In the place of a status: hang up without an answer."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ def relaying(relay: Relay) -> Iterator[Relay]:
             request = Request(self.command, path, self.headers["Host"], {k.lower(): v for k, v in self.headers.items()})
             relay.requests.append(request)
             status = relay.fault(request)
+            if status == RESET:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+                return
             self.answer(status, {}, relay.fault_body) if status else self.forward(path, body)
 
         def forward(self, path: str, body: bytes) -> None:

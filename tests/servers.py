@@ -31,6 +31,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 ACCESS_KEY = "AKIAPERDURETEST1234"
 SECRET_KEY = "not-a-secret"
 READER_KEY = "AKIAPERDUREREAD5678"
+ROTATED_KEY = "AKIAPERDURENEXT9012"
 DOMAIN = "localhost"
 READY_SECONDS = 60
 NPM_SECONDS = 240
@@ -166,7 +167,8 @@ class S3Server:
 
 
 def _identities() -> str:
-    users = {ACCESS_KEY: ["Admin", "Read", "Write", "List", "Tagging"], READER_KEY: ["Read", "List"]}
+    owner = ["Admin", "Read", "Write", "List", "Tagging"]
+    users = {ACCESS_KEY: owner, ROTATED_KEY: owner, READER_KEY: ["Read", "List"]}
     identities = [
         {"name": key, "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}], "actions": actions}
         for key, actions in users.items()
