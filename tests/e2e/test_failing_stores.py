@@ -184,8 +184,8 @@ def test_a_server_that_is_killed_in_every_phase_costs_nothing_but_time(
     failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cloud.objects, "PART_BYTES", 5 * 2**20)  # the least that servers take
-    failing.job.arguments = tuple(word.replace("Acting", "Heavy") for word in ARGUMENTS)
-    phases = [("PUT", "partNumber"), ("PUT", "-a1.json"), ("DELETE", "ckpt_"), ("GET", "list-type"), ("GET", ".pth")]
+    failing.job.arguments = (*(word.replace("Acting", "Heavy") for word in ARGUMENTS), "--epochs", "5")
+    phases = [("PUT", "partNumber"), ("PUT", "-a1.json"), ("GET", "list-type"), ("DELETE", "ckpt_"), ("GET", ".pth")]
     killed: list[str] = []
     busy = threading.Lock()
 
@@ -209,14 +209,13 @@ def test_a_server_that_is_killed_in_every_phase_costs_nothing_but_time(
 
         return act
 
-    first = failing.submit("--epochs", "2", acts={2: arm(0), 7: arm(1), 12: arm(2)})
-    assert first.code == 0, first.err
-    for number in (3, 4):
-        arm(number)()
-        said = failing.submit("--epochs", str(number))
-        assert said.code == 0, said.err
+    stop = {14: lambda: signal.raise_signal(signal.SIGTERM)}
+    assert failing.submit(acts={2: arm(0), 8: arm(1), **stop}).code == 143
+    arm(2)()
+    assert failing.submit(acts={2: arm(3), **slow(3, 13), **stop}).code == 143
+    arm(4)()
+    assert failing.submit().code == 0
     assert len(killed) == 5, killed
-    failing.job.arguments = (*failing.job.arguments, "--epochs", "4")
     failing.assert_exact()
 
 

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -163,3 +164,77 @@ late = Late()
     out, err = process.communicate(timeout=10)
     assert out == "SIGTERM\nlate\n", err
     assert process.returncode == 0
+
+
+STUCK = """
+import hashlib, os, time
+from entrypoint.stop import Stop
+stop = Stop()
+stop.install()
+{more}
+with stop.grace({seconds}):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in C, where no Python handler runs
+"""
+
+
+def stuck(seconds, more=""):
+    code = STUCK.format(seconds=seconds, more=more)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("sent", [(signal.SIGTERM,), (signal.SIGTERM, signal.SIGTERM)])
+def test_one_long_operation_in_the_main_thread_is_left_at_the_end_of_the_grace_period(sent):
+    process = stuck(0.6, "stop.newest = 'ckpt_3-a2'; stop.last_words = lambda: print('words', flush=True)")
+    for number in sent:
+        process.send_signal(number)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=10)
+    assert time.monotonic() - started < 3
+    assert (out, process.returncode) == ("words\n", 143)
+    assert err == (
+        "perdure: error: stopped by SIGTERM, and not done within --grace_seconds 0.6: only what was published before "
+        "is saved (the newest: ckpt_3-a2); submit again to continue\n"
+    )
+
+
+def test_a_second_sigint_leaves_a_long_operation_at_once():
+    process = stuck(30)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("perdure: stopping at the next step")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert err.startswith("perdure: left at once")
+
+
+def test_nobody_who_reads_our_stderr_or_last_words_that_hang_do_not_keep_us():
+    process = stuck(0.5, "os.write(2, b'x' * 65536); stop.last_words = lambda: time.sleep(60)")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_the_time_that_is_left_is_infinite_until_a_stop():
+    clock = Clock()
+    stop = Stop(clock)
+    with stop.grace(25):
+        assert stop.seconds_left == float("inf")
+        stop.request("SIGTERM")
+        clock.now += 10
+        assert stop.seconds_left == 25 - 2 - 10
+
+
+def test_signals_go_back_to_whoever_had_them():
+    receiver, sender = os.pipe2(os.O_NONBLOCK)
+    earlier = signal.set_wakeup_fd(sender)
+    try:
+        with Stop().grace(25):
+            pass
+        assert signal.set_wakeup_fd(earlier) == sender
+    finally:
+        os.close(receiver)
+        os.close(sender)

@@ -1,0 +1,156 @@
+"""One item in flight, one that waits, whatever the store does; and what ends it."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from cloud.errors import ClaimLost, Unreachable
+from entrypoint import publisher
+from entrypoint.errors import Unpublished
+from entrypoint.grace import Costs, Decision
+from entrypoint.publisher import Publisher
+
+
+@dataclass
+class Place:
+    """Where items go, while `error` is None; `given_up` and `warned` are what it was told."""
+
+    error: Exception | None = None
+    done: list[int] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+    given_up: list[int] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def publish(self, item: int) -> None:
+        self.tried.append(item)
+        self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.done.append(item)
+
+    def give_up(self, item: int, error: Exception) -> Unpublished:
+        self.given_up.append(item)
+        return Unpublished(f"{error}; {item} is kept")
+
+    def publisher(self, limit_seconds: float = 60, **more: Callable[[], float]) -> Publisher[int]:
+        return Publisher(
+            self.publish,
+            self.give_up,
+            lambda error: self.warned.append(str(error)),
+            limit_seconds=limit_seconds,
+            **more,
+        )
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(publisher, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(publisher, "HICCUP_SECONDS", 0.2)
+    one = Place()
+    one.gate.set()
+    return one
+
+
+def test_everything_is_published_in_order_and_memory_is_used_again(place: Place) -> None:
+    one = place.publisher()
+    for number in range(5):
+        assert one.room() in (None, *range(number))
+        one.offer(number)
+    one.drain()
+    assert place.done == [0, 1, 2, 3, 4]
+    assert one.room() in range(5), "the copy of one that is published"
+
+
+def test_while_the_store_works_an_item_waits_for_room_and_none_is_dropped(place: Place) -> None:
+    place.gate.clear()
+    one = place.publisher()
+    for number in (1, 2):
+        assert one.room() is None
+        one.offer(number)
+    threading.Timer(0.3, place.gate.set).start()
+    started = time.monotonic()
+    assert one.room() in (1, 2)
+    assert time.monotonic() - started > 0.2
+    one.offer(3)
+    one.drain()
+    assert place.done == [1, 2, 3]
+
+
+def test_while_it_fails_only_the_newest_is_kept_and_at_most_two_exist(place: Place) -> None:
+    place.error = Unreachable("no answer")
+    one = place.publisher()
+    owners = 0
+    for number in range(1, 12):
+        owners += one.room() is None  # who gets no earlier copy makes a new one
+        one.offer(number)
+        time.sleep(0.06)
+    assert owners <= 2
+    assert len(place.warned) == 1 and place.done == []
+    place.error = None
+    one.drain()
+    assert place.done[-1] == 11
+    assert not one.has_failed
+
+
+def test_it_is_given_up_after_the_limit_with_the_newest(place: Place) -> None:
+    place.error = Unreachable("no answer")
+    one = place.publisher(limit_seconds=0.4)
+    one.offer(1)
+    time.sleep(0.3)
+    one.room()
+    one.offer(2)
+    with pytest.raises(Unpublished, match="no answer; 2 is kept"):
+        one.drain()
+    assert place.given_up == [2]
+    assert 2 <= len(place.tried) <= 10, "with pauses between"
+    one.hurry(0)
+    one.offer(3)
+    with pytest.raises(Unpublished, match="3 is kept"):
+        one.drain()
+    assert place.tried.count(3) == 1
+
+
+def test_what_cannot_mend_ends_it_at_once(place: Place) -> None:
+    place.error = ClaimLost("attempt 2 took over")
+    one = place.publisher()
+    one.offer(1)
+    with pytest.raises(ClaimLost):
+        one.drain()
+    assert (place.tried, place.given_up) == ([1], [])
+
+
+def test_a_stop_shortens_pauses_and_patience(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(publisher, "HURRIED_PAUSE_SECONDS", 0.1)
+    place.error = Unreachable("no answer")
+    ends: list[float] = []
+    one = place.publisher(limit_seconds=600, seconds_left=lambda: ends[0] - time.monotonic() if ends else float("inf"))
+    one.offer(1)
+    time.sleep(0.2)
+    ends.append(time.monotonic() + 0.5)
+    with pytest.raises(Unpublished):
+        one.drain()
+    assert len(place.tried) >= 3
+
+
+@pytest.mark.parametrize(
+    ("copy", "publish", "left", "in_flight", "decision"),
+    [
+        (None, None, 0.1, None, Decision.NEW),  # nothing is known: it costs nothing to try
+        (1.0, 5.0, float("inf"), None, Decision.NEW),
+        (1.0, 5.0, 8.0, None, Decision.NEW),
+        (1.0, 5.0, 7.0, None, Decision.OLDER),
+        (1.0, 5.0, 9.0, 4.0, Decision.FLIGHT),  # 2 s for the one in flight, 7.2 s for a new one
+        (1.0, 5.0, 10.0, 4.0, Decision.NEW),
+        (1.0, 5.0, 1.0, 4.0, Decision.OLDER),
+        (1.0, 5.0, 1.0, 30.0, Decision.FLIGHT),  # it should be through any moment
+    ],
+)
+def test_a_stop_decides_by_measured_times(
+    copy: float | None, publish: float | None, left: float, in_flight: float | None, decision: Decision
+) -> None:
+    assert Costs(copy, publish).decide(left, in_flight) is decision
