@@ -108,3 +108,12 @@ def test_a_failure_file_is_short_and_never_in_the_way(tmp_path):
     assert len(said(SettingsError("x" * 5000), tmp_path)[2]) == 1024
     console = Console(err=io.StringIO())
     assert report(SettingsError("x"), console, debug=False, failure_file=tmp_path / "no/such/folder") == 78
+
+
+def test_the_log_says_the_code_that_the_process_exits_with(tmp_path):
+    err = io.StringIO()
+    console = Console("json", err=err)
+    error = cloud_errors.Unreachable("no answer")
+    code = report(error, console, debug=False, failure_file=None, retry_exit_code=200)
+    assert (code, json.loads(err.getvalue())["exit_code"]) == (200, 200)
+    assert json.loads(console.error_line("late", 200))["exit_code"] == 200
