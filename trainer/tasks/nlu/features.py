@@ -171,6 +171,11 @@ def weighted_names(word: str) -> list[tuple[str, float]]:
     return [(word_name(word), 1.0), *((f"char:{gram}", len(grams) ** -0.5) for gram in grams)]
 
 
+def must_recur(name: str) -> bool:
+    """Whether two messages must have a feature before it counts: pairs of words, runs of 3 or more characters."""
+    return name.startswith("pair:") or (name.startswith("char:") and len(name) >= len("char:") + 3)
+
+
 def word_name(word: str) -> str:
     """The name of a word, in which all digits are alike."""
     return f"word:{_normal(word)}"

@@ -5,6 +5,8 @@ round, and the network by blocks (see `net`).
 """
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,7 +23,7 @@ from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, Collated, collated
 from trainer.tasks.nlu.diet import Diet
-from trainer.tasks.nlu.features import Featurizer, feature_names, word_name
+from trainer.tasks.nlu.features import Featurizer, feature_names, must_recur, word_name
 from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
 from trainer.tasks.nlu.net import Net
@@ -49,7 +51,7 @@ class NluSettings(TaskSettings):
     heads: int = Field(4, ge=1, le=64, description="diet: heads of its attention")
     feature_dropout: float = Field(0.2, ge=0, lt=1, description="share of a message's features dropped in training")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of the last states dropped in training")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all labels")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all labels")
     max_text_chars: int = Field(10_000, ge=1, description="longer messages are bad examples")
     rename: str = setting(
         "", 'intents to rename, or to merge into another one, from the next round on: "old=new,entity:old=new"',
@@ -76,7 +78,7 @@ class NLU(Task):
     settings: NluSettings
     suffixes = SUFFIXES
     best_metric = "intent_f1_weighted"
-    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 20, "learning_rate": 0.01, "replay": 1.0}
+    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 16, "learning_rate": 0.01, "replay": 1.0}
     _featurizer = Featurizer(Vocabulary())
 
     def read(self, path: Path) -> Messages:
@@ -92,10 +94,15 @@ class NLU(Task):
         return repr(tuple(example))
 
     def grow(self, vocabulary: Vocabulary, labels: Iterable[str], examples: Iterable[Message | Resource]) -> Vocabulary:
-        """The vocabulary with all names that messages and resources bring; DataError where nothing can be learned."""
+        """The vocabulary with the names that messages and resources bring; DataError where nothing can be learned.
+
+        Pairs of words and long runs of characters enter when two messages of a round have them: what one alone has
+        tells nothing that its words do not, and is half of all.
+        """
+        counts = Counter(pair for example in examples for pair in set(_names(example)))
         names: dict[str, set[str]] = {}
-        for example in examples:
-            for kind, name in _names(example):
+        for (kind, name), num in counts.items():
+            if num > 1 or kind != "feature" or not must_recur(name):
                 names.setdefault(kind, set()).add(name)
         vocabulary = applied(vocabulary, parse(self.settings.rename), names)
         for kind in sorted(names):
@@ -169,6 +176,7 @@ def _names(example: Message | Resource) -> Iterator[tuple[str, str]]:
         case Message():
             yield from _names_of_message(example)
         case Regex(name, pattern):
+            _check_pattern(name, pattern)
             line = f"{name}\t{pattern}"
             yield from (("regex", line), ("feature", f"regex:{line}"), ("lexical", f"regex:{line}"))
         case Lookup(name, element):
@@ -195,3 +203,10 @@ def _warn_of_no_answers(vocabulary: Vocabulary, keys: Collection[str]) -> None:
     if missing := sorted(set(keys) - answered):
         text = "retrieval intents without a text to answer with: %s; add utter_%s to responses:"
         _LOG.warning(text, shown(missing), missing[0])
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise DataError(f"regex {name}: {pattern!r} is no regular expression: {error}; mend it") from error

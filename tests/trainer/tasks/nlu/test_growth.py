@@ -117,6 +117,18 @@ def test_messages_without_any_annotation_are_refused() -> None:
         small_task().grow(Vocabulary(), [], [Message("hi"), Regex("zip", "[0-9]+")])
 
 
+def test_pairs_and_long_runs_enter_when_two_messages_have_them() -> None:
+    told = [Message("pay Anna", "pay"), Message("please pay Bob", "pay")]
+    names = set(small_task().grow(Vocabulary(), [], told).names("feature"))
+    assert {"word:anna", "word:pay", "char: pay", "char:an"} <= names
+    assert not {"pair:pay anna", "char:anna"} & names
+
+
+def test_what_is_no_regex_is_refused() -> None:
+    with pytest.raises(DataError, match=r"regex zip: '\[0-9' is no regular expression: .*; mend it"):
+        small_task().grow(Vocabulary(), [], [Message("hi", "greet"), Regex("zip", "[0-9")])
+
+
 def test_new_rows_do_not_race_ahead() -> None:
     task = small_task()
     first = [Message("pay Anna", "pay"), Message("hi there", "greet", None, (Entity(3, 8, "place"),))]
