@@ -140,10 +140,12 @@ def test_training_goes_on_in_a_storm_of_503_and_resets_and_ends_as_without_one(f
         failing.faults.begin("P", "ckpt_", lambda request: RESET if failing.faults.num % 2 else 503)
 
     def note() -> None:
+        while not failing.faults.num:
+            time.sleep(0.02)
         time.sleep(2.0)  # the training is in no hurry
         seen.append(failing.faults.num)
 
-    said = failing.submit(acts={3: storm, 5: note, 16: note, 18: failing.faults.end})
+    said = failing.submit(acts={3: storm, **slow(4, 7), 8: note, 16: note, 18: failing.faults.end})
     assert said.code == 0, said.err
     assert 0 < seen[0] <= seen[1] < 60, "it is tried again, with pauses"
     (warning,) = said.err.splitlines()
