@@ -83,6 +83,9 @@ def restored(
     _take_over(state, payload.net, optim.named_state(payload.optimizer, state.net), settings.optimizer)
     if payload.scaler and state.scaler.is_enabled():
         state.scaler.load_state_dict(dict(payload.scaler))
+    # Each step sets its own. Where no step is left in the round, the next checkpoint tells that of the last one.
+    for group in payload.optimizer["param_groups"][:1] if payload.format is not None else ():
+        optim.set_learning_rate(state.optimizer, float(group["lr"]))
     state.progress = payload.progress
     return state
 

@@ -73,7 +73,9 @@ def test_another_optimizer_in_a_new_round_begins_without_moments():
 def test_a_restored_state_is_the_saved_one(tmp_path):
     settings = TrainSettings()
     state = trained(settings)
+    optim.set_learning_rate(state.optimizer, 1e-5)  # that of the last step, after which only an evaluation may come
     again = restored(Toy(), through_file(state, tmp_path / "x.pth"), SMALL, settings, CPU)
+    assert again.optimizer.state_dict()["param_groups"] == state.optimizer.state_dict()["param_groups"]
     for name, tensor in state.net.state_dict().items():
         assert torch.equal(again.net.state_dict()[name], tensor)
     assert again.progress == state.progress
