@@ -277,7 +277,8 @@ class Session:
         settings = settings_of(round.settings, self._config)
         self.task.settings = in_round(self._todays_sets, round.settings.get("set", {}))
         goal = target(round, self._config, self._state.progress)
-        self._evaluation = Evaluation(self._ledger, self._opened, settings)
+        as_asked = settings.model_copy(update={"batch_size": self._config.batch_size})  # a short round's may be small
+        self._evaluation = Evaluation(self._ledger, self._opened, as_asked)
         check_promotion(self._config, self._state.progress.before, can_evaluate=bool(self._evaluation))
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
         self._report.plan(round, goal, self._state.progress, loader.num_steps_left(self._state.progress.example))

@@ -160,7 +160,16 @@ def next_round(
         removed=tuple(sorted(gone)),
         shards=tuple(new),
     )
-    return replace(fixed, replay=tuple(_replay(ledger, fixed, settings)))
+    return _with_batch_size(replace(fixed, replay=tuple(_replay(ledger, fixed, settings))), settings)
+
+
+def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
+    """The round with batches so small that its epochs have the steps asked for: few examples are to be learned too."""
+    if not settings.min_epoch_steps:
+        return round
+    num_examples = settings.examples_per_epoch or round.num_new + round.num_old
+    at_most = max(1, num_examples // settings.min_epoch_steps)
+    return replace(round, settings={**round.settings, "batch_size": min(settings.batch_size, at_most)})
 
 
 def _replay(ledger: Ledger, round: Round, settings: TrainSettings) -> Iterator[Replay]:
@@ -174,7 +183,7 @@ def _replay(ledger: Ledger, round: Round, settings: TrainSettings) -> Iterator[R
     for shard in _old(ledger, round):
         for label, num in shard.old_labels().items():
             totals[label] = totals.get(label, 0) + num
-    shares = balanced(totals, round.num_new * settings.replay)
+    shares = balanced(totals, max(round.num_new * settings.replay, len(totals) * settings.min_replay))
     chosen = {
         label: sample(stream(settings.seed, "replay", round.number, *label.encode()), num, totals[label])
         for label, num in shares.items()

@@ -36,6 +36,10 @@ class TrainSettings(BaseModel):
         32, "global batch size: examples per step, over all ranks", when="round", group="training",
         unit="examples", ge=1,
     )  # fmt: skip
+    min_epoch_steps: int = setting(
+        0, "steps that an epoch has at least where it has as many examples: short rounds have smaller batches",
+        when="round", group="training", unit="steps", ge=0,
+    )  # fmt: skip
     micro_batch_size: int = setting(
         0, "examples per forward pass, the gradients of a step's passes being added up; 0: the whole batch",
         when="round", group="training", unit="examples", ge=0,
@@ -76,6 +80,10 @@ class TrainSettings(BaseModel):
     replay: float = setting(
         0.25, "old examples per new one, for --old_data mix", when="round", group="rounds", ge=0, allow_inf_nan=False
     )
+    min_replay: int = setting(
+        0, "old examples of each label that --old_data mix has at least, as far as there are so many",
+        when="round", group="rounds", unit="examples", ge=0,
+    )  # fmt: skip
     eval_fraction: float = setting(
         0.0, "share of each shard held out for evaluation when there are no evaluation shards",
         when="run", group="rounds", ge=0, lt=1,

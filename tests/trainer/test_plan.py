@@ -154,3 +154,14 @@ def test_done_means_trained_and_evaluated():
 def test_a_replay_survives_its_line():
     drawn = Replay(shard=shard("x", {"a": 3}), picks={"a": (0, 2)})
     assert Replay.from_line(drawn.to_line()) == drawn
+
+
+def test_a_short_round_takes_as_many_steps_as_asked_for():
+    settings = TrainSettings(batch_size=32, min_epoch_steps=8, replay=0)
+    _, made = ledger_of([[{"a": 400}], [{"a": 17}], [{"a": 3}]], settings)
+    assert [round.settings["batch_size"] for round in made] == [32, 2, 1]
+
+
+def test_few_new_examples_are_replayed_with_some_of_every_label():
+    _, made = ledger_of([[{"a": 9, "b": 3}], [{"c": 1}]], TrainSettings(replay=1.0, min_replay=5))
+    assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == {"a": 7, "b": 3}

@@ -78,7 +78,9 @@ class NLU(Task):
     settings: NluSettings
     suffixes = SUFFIXES
     best_metric = "intent_f1_weighted"
-    defaults: ClassVar[Mapping[str, Any]] = {"epochs": 16, "learning_rate": 0.01, "replay": 1.0}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 8, "replay": 1.0, "min_replay": 5,
+    }  # fmt: skip
     _featurizer = Featurizer(Vocabulary())
 
     def read(self, path: Path) -> Messages:
