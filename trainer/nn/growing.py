@@ -35,6 +35,14 @@ class GrowingLinear(nn.Module):
             return blocks[0].weight, blocks[0].bias
         return torch.cat([block.weight for block in blocks]), torch.cat([block.bias for block in blocks])
 
+    @torch.no_grad()
+    def join(self) -> None:
+        """One block instead of several, so that they need not be put together again for every batch."""
+        weight, bias = self.rows()
+        whole = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        whole.weight, whole.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.blocks = nn.ModuleList([whole])
+
 
 class GrowingEmbedding(nn.Module):
     """A table with one row per name, in a parameter per block of names (see GrowingLinear).

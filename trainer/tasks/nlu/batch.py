@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.tasks.nlu.features import Bags, Features, Featurizer
 from trainer.tasks.nlu.messages import Message
@@ -30,11 +30,14 @@ class Batch(NamedTuple):
     """n messages of up to L tokens, N tokens in all, and their features.
 
     `messages` are n bags, `forms` N of them (none where there are no tags), `places` (N,) the tokens' rows among
-    n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer.
+    n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer. `dense` is float32 (n, D) and
+    `dense_tokens` (N, D), what a pretrained encoder of width D says; D = 0 where there is none.
     """
 
     messages: BagTensors
     forms: BagTensors
+    dense: Tensor
+    dense_tokens: Tensor
     places: Tensor
     lengths: Tensor
     labels: Mapping[str, Tensor]
@@ -54,12 +57,14 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
     """Features and targets of messages, by the names of today; one that is not in the vocabulary is no target."""
     vocabulary = featurizer.vocabulary
     messages = [today(vocabulary, message) for message in messages]
-    features = [featurizer.features(message.text) for message in messages]
+    features = featurizer.of([message.text for message in messages])
     lengths = np.array([len(one.tokens) for one in features], dtype=np.int64)
     length = max(1, lengths.max(initial=0))
     batch = Batch(
         messages=_bags([one.message for one in features]),
         forms=_bags([one.forms for one in features]),
+        dense=_dense([one.dense.message[None] for one in features if one.dense], len(features)),
+        dense_tokens=_dense([one.dense.tokens for one in features if one.dense], lengths.sum()),
         places=torch.from_numpy(np.flatnonzero(np.arange(length) < lengths[:, None])),
         lengths=torch.from_numpy(lengths),
         labels={kind: _labels(messages, kind, vocabulary) for kind in LABELS if vocabulary.ids(kind)},
@@ -71,6 +76,13 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
 def _bags(bags: Sequence[Bags]) -> BagTensors:
     ids, weights, sizes = (np.concatenate(column) for column in zip(*bags, strict=True))
     return BagTensors(torch.from_numpy(ids), torch.from_numpy(np.cumsum(sizes) - sizes), torch.from_numpy(weights))
+
+
+def _dense(rows: Sequence[np.ndarray], num: int) -> Tensor:
+    """The encoder's rows, their numbers about 1 in size; (num, 0) where there is no encoder."""
+    joined = np.concatenate(rows).astype(np.float32) if rows else np.empty((num, 0), np.float32)
+    scaled: Tensor = nn.functional.normalize(torch.from_numpy(joined), dim=1) * joined.shape[1] ** 0.5
+    return scaled
 
 
 def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> Tensor:

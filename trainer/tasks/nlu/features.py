@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from trainer.tasks.nlu.encoder import Encoder
 from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.tags import LAYERS, synonyms
 from trainer.tasks.nlu.tokens import Token, tokenize
@@ -39,22 +40,33 @@ class Bags(NamedTuple):
     sizes: np.ndarray
 
 
+class Dense(NamedTuple):
+    """What a pretrained encoder makes of one text: float16 (width,) of the message, (number of tokens, width)."""
+
+    message: np.ndarray
+    tokens: np.ndarray
+
+
 class Features(NamedTuple):
-    """What is known of one text, as ids: of the whole message, of kind "feature", and of each token, "lexical"."""
+    """What is known of one text, as ids: of the whole message, of kind "feature", and of each token, "lexical".
+
+    `dense` is what the encoder says of it, where there is one.
+    """
 
     tokens: tuple[Token, ...]
     message: Bags
     forms: Bags
+    dense: Dense | None = None
 
 
 class Featurizer:
     """Texts to features under one vocabulary. What it computed it keeps, up to a bound, by word and by text.
 
-    Forms are looked for where there are tags in the vocabulary, or with `reads_tokens`.
+    Forms are looked for where there are tags in the vocabulary, or with `reads_tokens`. `encoder` adds its own.
     """
 
-    def __init__(self, vocabulary: Vocabulary, reads_tokens: bool = False) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, reads_tokens: bool = False, encoder: Encoder | None = None) -> None:
+        self.vocabulary, self.encoder = vocabulary, encoder
         self._words = _Table(vocabulary.ids("feature"), weighted_names)
         self._forms = _Table(vocabulary.ids("lexical"), lexical_names)
         self._reads_tokens = reads_tokens or any(vocabulary.ids(layer) for layer in LAYERS)
@@ -62,11 +74,26 @@ class Featurizer:
 
     def features(self, text: str) -> Features:
         """The features of a text; a text without any token has none."""
-        found = self._texts.get(text)
-        if found is None:
-            found = self._features(text)
-            _bounded(self._texts, MAX_CACHED_TEXTS)[text] = found
-        return found
+        return self.of([text])[0]
+
+    def of(self, texts: Sequence[str]) -> list[Features]:
+        """The features of texts; the encoder reads those together that it has not read yet."""
+        found = {text: self._texts.get(text) for text in texts}
+        new = {text: self._features(text) for text, known in found.items() if known is None}
+        new = self._encoded(new) if self.encoder and new else new
+        for text, features in new.items():
+            _bounded(self._texts, MAX_CACHED_TEXTS)[text] = features
+        return [found[text] or new[text] for text in texts]
+
+    def _encoded(self, known: Mapping[str, Features]) -> dict[str, Features]:
+        """The same with what the encoder says; where no tokens are read, of messages alone."""
+        assert self.encoder is not None
+        spans = [[(one.start, one.end) for one in features.tokens] for features in known.values()]
+        read = self.encoder.encode(list(known), spans if self._reads_tokens else [()] * len(known))
+        return {
+            text: features._replace(dense=Dense(*(part.astype(np.float16) for part in one)))
+            for (text, features), one in zip(known.items(), read, strict=True)
+        }
 
     @cached_property
     def synonyms(self) -> Mapping[str, str]:

@@ -26,7 +26,10 @@ class States(NamedTuple):
 class Net(nn.Module):
     """All of it, for a vocabulary: what grows has parameters by block, and a kind without names has none."""
 
-    def __init__(self, vocabulary: Vocabulary, encoder: Bag | Diet, *, width: int, feature_dropout: float) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, encoder: Bag | Diet, *, width: int, feature_dropout: float, dense_width: int = 0
+    ) -> None:
+        """`dense_width`: how wide the features of a pretrained encoder are; 0 without one."""
         super().__init__()
         sizes = {kind: vocabulary.block_sizes(kind) for kind in (*LABELS, *LAYERS) if vocabulary.block_sizes(kind)}
         self.embedding = GrowingEmbedding(vocabulary.block_sizes("feature"), width)
@@ -40,6 +43,8 @@ class Net(nn.Module):
         )
         forms = vocabulary.block_sizes("lexical") if self.tags or self.is_diet else ()
         self.forms = GrowingEmbedding(forms, encoder.token_width)
+        self.dense = nn.Linear(dense_width, width) if dense_width else None
+        self.dense_tokens = nn.Linear(dense_width, encoder.token_width) if dense_width and forms else None
         self.feature_dropout = feature_dropout
 
     def forward(self, batch: Batch) -> States:
@@ -71,7 +76,8 @@ class Net(nn.Module):
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Weighted sums of features: of tokens' forms (n, L, width), 0 behind their end, and of messages (n, width)."""
-        return self._tokens(batch), self._bags(self.embedding(), *batch.messages)
+        messages = self._bags(self.embedding(), *batch.messages)
+        return self._tokens(batch), messages if self.dense is None else messages + self.dense(batch.dense)
 
     def _tokens(self, batch: Batch) -> Tensor:
         """(n, 0, width) where nothing is read token by token."""
@@ -79,8 +85,10 @@ class Net(nn.Module):
         n, length, width = len(batch.lengths), max(1, int(batch.lengths.max())), table.shape[1]
         if not (self.tags or self.is_diet):
             return table.new_zeros(n, 0, width)
-        padded = table.new_zeros(n * length, width)
-        return padded.index_copy(0, batch.places, self._bags(table, *batch.forms)).view(n, length, width)
+        tokens = self._bags(table, *batch.forms)
+        if self.dense_tokens is not None:
+            tokens = tokens + self.dense_tokens(batch.dense_tokens)
+        return table.new_zeros(n * length, width).index_copy(0, batch.places, tokens).view(n, length, width)
 
     def _bags(self, table: Tensor, ids: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         if self.training and self.feature_dropout:

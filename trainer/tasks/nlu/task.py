@@ -8,6 +8,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from trainer.device import to_device
 from trainer.errors import DataError, shown
 from trainer.settings import setting
-from trainer.task import Scores, Task, TaskSettings
+from trainer.task import Scores, Task
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, Collated, collated
 from trainer.tasks.nlu.diet import Diet
+from trainer.tasks.nlu.encoder import Encoder
+from trainer.tasks.nlu.encoder_files import EncoderSettings
 from trainer.tasks.nlu.features import Featurizer, feature_names, must_recur, word_name
 from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
@@ -38,7 +41,7 @@ from trainer.vocabulary import Vocabulary
 _LOG = logging.getLogger(__name__)
 
 
-class NluSettings(TaskSettings):
+class NluSettings(EncoderSettings):
     """Settings of task `nlu`."""
 
     architecture: Literal["bag", "diet"] = Field(
@@ -122,7 +125,8 @@ class NLU(Task):
             encoder = Diet(own.width, own.hidden, own.layers, own.heads, own.dropout)
         else:
             encoder = Bag(own.width, own.hidden, own.token_width, own.dropout)
-        return Net(vocabulary, encoder, width=own.width, feature_dropout=own.feature_dropout)
+        dense_width = self._pretrained.width if self._pretrained else 0
+        return Net(vocabulary, encoder, width=own.width, feature_dropout=own.feature_dropout, dense_width=dense_width)
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""
@@ -165,10 +169,16 @@ class NLU(Task):
         missing = [word_name(token.text) not in known for example in examples for token in tokenize(example.text)]
         return sum(missing) / len(missing) if missing else None
 
+    @cached_property
+    def _pretrained(self) -> Encoder | None:
+        """The encoder of the settings, which is the same for the whole folder."""
+        return Encoder(self.settings.encoder, self.cache_directory) if self.settings.encoder else None
+
     def _features(self, vocabulary: Vocabulary) -> Featurizer:
         """The features under a vocabulary, with what was computed of them before."""
         if self._featurizer.vocabulary is not vocabulary:
-            self._featurizer = Featurizer(vocabulary, reads_tokens=self.settings.architecture == "diet")
+            reads_tokens = self.settings.architecture == "diet"
+            self._featurizer = Featurizer(vocabulary, reads_tokens, self._pretrained)
         return self._featurizer
 
 

@@ -1,0 +1,55 @@
+"""Task `nlu` with the frozen features of a pretrained encoder beside its own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainer.tasks.nlu.encoders import write_encoder
+from trainer.task import make_task
+from trainer.tasks.nlu.messages import Entity, Message
+from trainer.vocabulary import Vocabulary
+
+pytest.importorskip("tokenizers", reason="the extra 'encoder' is not installed")
+
+MESSAGES = [
+    Message("send money to my friend", "send", None, (Entity(17, 23, "person"),)),
+    Message("hello", "greet"),
+    Message("my card", "send"),
+]
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    return write_encoder(tmp_path / "encoder")
+
+
+def test_messages_and_tokens_bring_what_the_encoder_says_of_them(encoder, tmp_path):
+    task = make_task("nlu", {"encoder": str(encoder)})
+    task.cache_directory = tmp_path / "cache"
+    vocabulary = task.grow(Vocabulary(), [], MESSAGES)
+    batch = task.collate(MESSAGES, vocabulary, None).inputs
+    assert batch.dense.shape == (3, 8) and batch.dense_tokens.shape == (8, 8)
+    torch.testing.assert_close(batch.dense.square().mean(dim=1), torch.ones(3), atol=1e-2, rtol=0)
+    net = task.build(vocabulary)
+    task.loss(net, task.collate(MESSAGES, vocabulary, None)).backward()
+    assert net.dense.weight.grad.abs().sum() > 0 and net.dense_tokens.weight.grad.abs().sum() > 0
+    again = make_task("nlu", {"encoder": str(encoder)})
+    again.cache_directory = tmp_path / "cache"
+    assert torch.equal(again.collate(MESSAGES[::-1], vocabulary, None).inputs.dense.flip(0), batch.dense)
+
+
+def test_without_tags_no_token_is_encoded(encoder):
+    task = make_task("nlu", {"encoder": str(encoder)})
+    told = [message._replace(entities=()) for message in MESSAGES]
+    vocabulary = task.grow(Vocabulary(), [], told)
+    batch = task.collate(told, vocabulary, None).inputs
+    assert batch.dense_tokens.shape[0] == 0
+    assert len(task.predict(task.build(vocabulary).eval(), task.collate(told, vocabulary, None))) == 3
+
+
+def test_without_an_encoder_there_is_nothing_of_it():
+    task = make_task("nlu", {})
+    vocabulary = task.grow(Vocabulary(), [], MESSAGES)
+    assert task.collate(MESSAGES, vocabulary, None).inputs.dense.shape == (3, 0)
+    assert not [name for name in task.build(vocabulary).state_dict() if name.startswith("dense")]
