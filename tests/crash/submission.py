@@ -1,5 +1,6 @@
 """One submission inside a forked child: the real job, with a tripwire around its stores, its steps and its copies."""
 
+import faulthandler
 import json
 import os
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash.tripwire import Kill, Tripwire, Wired, data_phase, output_phase
+
+HANGS_SECONDS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ def run(submission: Submission) -> int:
     tempfile.tempdir = None
     for stream in (1, 2):
         os.dup2(os.open(submission.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    faulthandler.dump_traceback_later(HANGS_SECONDS)  # what hangs says where
     note = os.open(submission.note, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     wire = Tripwire(submission.kill, lambda line: os.write(note, line))
     _install(wire)
