@@ -35,7 +35,7 @@ IMPORTED = (
 class Forks:
     """A process that forks one submission at a time. `start`, signals to `pid` as one likes, `wait`."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.pid: int | None = None
         """The submission under way."""
@@ -44,8 +44,7 @@ class Forks:
         """Begin a submission and return its process id."""
         stdin = self._process.stdin
         assert stdin is not None
-        stdin.write(json.dumps(submission.to_json()) + "\n")
-        stdin.flush()
+        stdin.write(json.dumps(submission.to_json()).encode() + b"\n")
         self.pid = int(self._answer(LIMIT_SECONDS))
         return self.pid
 
@@ -66,7 +65,7 @@ class Forks:
         """Whether the submission ends within so many seconds."""
         return bool(select.select([self._stdout()], [], [], seconds)[0])
 
-    def _answer(self, seconds: float) -> str:
+    def _answer(self, seconds: float) -> bytes:
         if not self.is_over(seconds):
             self.send(signal.SIGKILL)
             self._stdout().readline()
@@ -76,7 +75,8 @@ class Forks:
             raise RuntimeError("the process that forks has died")
         return line
 
-    def _stdout(self) -> IO[str]:
+    def _stdout(self) -> IO[bytes]:
+        """Without a buffer: a line that waits in one would be hidden from `select`."""
         assert self._process.stdout is not None
         return self._process.stdout
 
@@ -86,8 +86,8 @@ def forking() -> Iterator[Forks]:
     """A process that forks, until the end of the block."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        env=env, bufsize=1, start_new_session=True,  # Ctrl-C is for whoever runs the tests
+        [sys.executable, "-m", "tests.crash.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
+        env=env, bufsize=0, start_new_session=True,  # Ctrl-C is for whoever runs the tests
     )  # fmt: skip
     forks = Forks(process)
     try:
