@@ -183,7 +183,8 @@ def _replay(ledger: Ledger, round: Round, settings: TrainSettings) -> Iterator[R
     for shard in _old(ledger, round):
         for label, num in shard.old_labels().items():
             totals[label] = totals.get(label, 0) + num
-    shares = balanced(totals, max(round.num_new * settings.replay, len(totals) * settings.min_replay))
+    at_least = len(totals) * settings.min_replay if settings.replay else 0
+    shares = balanced(totals, max(round.num_new * settings.replay, at_least))
     chosen = {
         label: sample(stream(settings.seed, "replay", round.number, *label.encode()), num, totals[label])
         for label, num in shares.items()

@@ -81,7 +81,7 @@ class TrainSettings(BaseModel):
         0.25, "old examples per new one, for --old_data mix", when="round", group="rounds", ge=0, allow_inf_nan=False
     )
     min_replay: int = setting(
-        0, "old examples of each label that --old_data mix has at least, as far as there are so many",
+        0, "old examples of each label that --old_data mix has at least, as far as there are; not with --replay 0",
         when="round", group="rounds", unit="examples", ge=0,
     )  # fmt: skip
     eval_fraction: float = setting(

@@ -165,3 +165,5 @@ def test_a_short_round_takes_as_many_steps_as_asked_for():
 def test_few_new_examples_are_replayed_with_some_of_every_label():
     _, made = ledger_of([[{"a": 9, "b": 3}], [{"c": 1}]], TrainSettings(replay=1.0, min_replay=5))
     assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == {"a": 7, "b": 3}
+    _, none = ledger_of([[{"a": 9}], [{"c": 1}]], TrainSettings(replay=0, min_replay=5))
+    assert none[1].replay == ()
