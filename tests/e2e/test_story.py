@@ -12,7 +12,7 @@ from tests.e2e.submit import TINY, Job, append, assert_same_training, attempts, 
 from tests.servers import S3Server
 
 ARGUMENTS = (*TINY, "--epochs", "20", "--batch_size", "16", "--micro_batch_size", "8", "--set", "dropout=0.2")
-NUM_KILLS = 4
+NUM_KILLS = 3
 """At random moments; tests/crash kills in every phase."""
 
 
@@ -45,7 +45,7 @@ def tell_the_story(job: Job, data: Path, run: Store) -> None:
     append(data)
     grown = job.submit()
     assert grown.code == 0, grown.err
-    assert "4 shards as before, 2 new shards: 40 examples, new label '6'" in grown.out
+    assert "4 shards as before, 2 new shards and 1 for evaluation: 40 examples, new label '6'" in grown.out
     assert "round 2: 4 epochs over 40 new + 10 old" in grown.out
     nothing = job.submit()
     assert nothing.code == 0, nothing.err
