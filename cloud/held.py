@@ -99,7 +99,7 @@ class HeldFolder(OutputFolder):
         aside.put(name.record_key, seal(record))
         found = survey(aside)
         for other in found.records.keys() | found.objects.keys():
-            if other != name:
+            if other.order < name.order:
                 for key in _keys(other):
                     aside.delete(key)
         return record

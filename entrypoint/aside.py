@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from cloud.errors import Damaged
 from cloud.folder import Chosen, OutputFolder
 from cloud.held import HeldFolder
 from cloud.open import open_store
@@ -50,8 +51,14 @@ class Aside:
         found = OutputFolder(store).choose(scratch, check, start_over=True)
         if found is None or found.lost:
             return chosen
-        if not folder.knows(store, found.record.attempt):
-            console.warning(f"passed over {self.path / found.record.object.key}: saved for a folder that is gone")
+        place = self.path / found.record.object.key
+        try:
+            known = folder.knows(store, found.record.attempt)
+        except (Damaged, FileNotFoundError) as error:
+            console.warning(f"passed over {place}: whose it is cannot be read: {error}")
+            return chosen
+        if not known:
+            console.warning(f"passed over {place}: saved for a folder that is gone")
             return chosen
         if chosen is None or found.record.place.order > chosen.record.place.order:
             chosen = _committed(folder, store, found, scratch, chosen)

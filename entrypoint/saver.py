@@ -61,6 +61,7 @@ class Saver:
         )  # fmt: skip
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int, str] | None = None
+        self._left_out = False
         self.last: str | None = None
         """The name of the checkpoint that was committed last."""
 
@@ -80,7 +81,10 @@ class Saver:
         in time is begun.
         """
         place = (content["epoch"], content["global_step"], content["progress"]["waits_for"])
-        if place == self._saved or not self._is_time():
+        if place == self._saved:
+            return
+        self._left_out = not self._is_time()
+        if self._left_out:
             return
         with self._report.phase("blocked_by_checkpoints"):
             earlier = self._publisher.room()
@@ -93,9 +97,14 @@ class Saver:
         self._saved, self._saved_at = place, time.monotonic()
 
     def wait(self) -> None:
-        """Until what was saved is committed; raises what publishing ended with. Not when there is no time for that."""
+        """Until what was saved is committed; raises what publishing ended with. Not when there is no time for that.
+
+        Raises Stopped when the newest state was left out: nothing may go on as if it were there.
+        """
         if self._decision is not Decision.OLDER:
             self._publisher.drain()
+        if self._left_out:
+            self._stop.check()
 
     def rescue(self) -> None:
         """From now on a store that fails is not waited for long: something else has failed already."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.cache import ShardCache
-from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError
+from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError, UrlError
 from cloud.records import FileDigest
 from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
@@ -176,7 +176,7 @@ class Session:
             if isinstance(error, StoreError):
                 raise failure from error
             self._report.console.warning(str(failure))
-        except (CloudError, TrainerError):
+        except (CloudError, TrainerError, Stopped):
             return  # what ended the attempt is what the caller must hear of
 
     def _evaluate(self, state: TrainState) -> Mapping[str, Any] | None:
@@ -301,7 +301,7 @@ def open_session(held: Attempt, places: Places, config: JobConfig, report: Repor
         if session is not None:
             session.saver.wait()  # only what is committed may be called saved
         raise
-    except (DataError, Damaged, CacheTooSmall, StoreError) as error:
+    except (DataError, Damaged, CacheTooSmall, StoreError, UrlError) as error:
         if session is not None:
             session.rescue(error)
         raise

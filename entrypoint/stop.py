@@ -64,6 +64,7 @@ class Stop:
         # The interpreter restores the default actions before it tears its modules down. A signal in that moment
         # would turn a finished job into a killed one.
         atexit.register(_ignore_signals)
+        os.register_at_fork(after_in_child=_forget_signals)
 
     def limit(self, max_run_seconds: float) -> None:
         """Ask for a stop this long after the process's start; 0: never."""
@@ -195,3 +196,11 @@ def _say(text: str) -> None:
 def _ignore_signals() -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _forget_signals() -> None:
+    """A forked worker's signals are its own: through the pipe that it inherits they would stop the whole job."""
+    with contextlib.suppress(ValueError):  # forked from another thread than the main one
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)

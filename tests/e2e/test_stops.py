@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from cloud.open import StoreOptions, open_store
 from cloud.records import ClaimFile, Host
 from cloud.sealed import seal
 from cloud.store import Store
+from entrypoint.saver import Saver
 from tests.e2e.inside import Inside
 from tests.e2e.submit import LIMIT_SECONDS, Finished, Job, assert_same_training, attempts
 from tests.relay import NO_FAULT, Relay, Request, relaying
@@ -257,3 +258,22 @@ def assert_left_at_once(bucket: Bucket) -> None:
         "perdure: stopping at the next step",
         "perdure: left at once",
     ]
+
+
+def test_a_round_whose_last_state_could_not_be_saved_is_not_done(job: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop at the very end, when an upload takes longer than the time that is left: 143, and the rest comes later."""
+    save = Saver.save
+
+    def stopped_at_the_end(saver: Saver, content: Any, ledgers: Any, metrics: Any) -> None:
+        if content["epoch"] == 2:
+            saver._costs.publish_seconds = 100.0
+            saver._stop.request("SIGTERM")
+        save(saver, content, ledgers, metrics)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Saver, "save", stopped_at_the_end)
+        said = job.submit("--epochs", "2")
+    assert (said.code, said.outcome["outcome"]) == (143, "stopped"), said.err
+    assert not any(name.startswith("ckpt_2") for name in job.checkpoints())
+    assert not (job.run / "model").exists()
+    assert job.trained("--epochs", "2").outcome["epoch"] == 2

@@ -238,3 +238,24 @@ def test_signals_go_back_to_whoever_had_them():
     finally:
         os.close(receiver)
         os.close(sender)
+
+
+FORKED = """
+import multiprocessing, os, signal, time
+from entrypoint.stop import Stop
+stop = Stop()
+stop.install()
+with stop.grace(30):
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()
+    time.sleep(0.3)
+    worker.terminate()
+    worker.join(10)
+    time.sleep(0.5)
+    print(worker.exitcode, stop.requested)
+"""
+
+
+def test_a_forked_workers_signals_are_its_own():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)
+    assert done.stdout == "-15 None\n"
