@@ -137,17 +137,20 @@ def _task_name(config: Mapping[str, Any], given: str) -> str:
 
 
 def _settings(kind: type[TaskSettings], config: Mapping[str, Any], sets: Mapping[str, str]) -> TaskSettings:
-    """The stored settings, with those of `sets` in their place; Incompatible where one of these is fixed."""
+    """The stored settings, with those of `sets` in their place; Incompatible where one of these is fixed.
+
+    What is stored is not looked at before: where something lay when the model was trained, it may lie no longer.
+    """
+    given = parse_settings(kind, sets) if sets else None
+    chosen = {name: getattr(given, name) for name in sets}
+    fixed = fields_of(given, "run") if given else {}
+    for name in fixed.keys() & sets.keys() & config["set"].keys():
+        if (found := config["set"][name]) != fixed[name]:
+            raise Incompatible(f"--set {name}: found {found} in the model, expected {fixed[name]}")
     try:
-        stored = kind.model_validate(config["set"])
+        return kind.model_validate({**config["set"], **chosen})
     except ValidationError as error:
         fault = error.errors()[0]
         raise Incompatible(
             f"set: {'.'.join(map(str, fault['loc']))}: {fault['msg']}; export the model again"
         ) from error
-    given = parse_settings(kind, sets)
-    fixed = fields_of(stored, "run")
-    for name in fixed.keys() & sets.keys():
-        if (expected := fields_of(given, "run")[name]) != fixed[name]:
-            raise Incompatible(f"--set {name}: found {fixed[name]} in the model, expected {expected}")
-    return kind.model_validate({**config["set"], **{name: getattr(given, name) for name in sets}})

@@ -37,9 +37,10 @@ class LabelHead(nn.Module):
     def loss(self, states: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
         """Cross entropy, summed over the messages whose target is not -1."""
         weights = self._weights(targets[targets >= 0])
-        return nn.functional.cross_entropy(
-            self(states).float(), targets, weights, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
+        losses = nn.functional.cross_entropy(
+            self(states).float(), targets, ignore_index=-1, reduction="none", label_smoothing=label_smoothing
         )
+        return (losses * weights[targets.clamp(min=0)]).sum()
 
     @torch.no_grad()
     def _weights(self, targets: Tensor) -> Tensor:
@@ -49,7 +50,8 @@ class LabelHead(nn.Module):
         if self.training:
             counts = counts * FREQUENCY_DECAY + targets.bincount(minlength=len(counts))
             torch._foreach_copy_(blocks, torch.split_with_sizes(counts, [len(block) for block in blocks]))
-        return counts.rsqrt() * (counts.sum() / counts.sqrt().sum())
+        seen = counts.clamp(min=1)  # a label that vanished from the data must not weigh ever more
+        return seen.rsqrt() * (seen.sum() / seen.sqrt().sum())
 
 
 @torch.no_grad()

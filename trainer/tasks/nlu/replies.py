@@ -34,6 +34,9 @@ def reply(prediction: Prediction, texts: Mapping[str, str]) -> Reply:
 
 
 def answer_texts(vocabulary: Vocabulary) -> dict[str, str]:
-    """The text that answers each response key: the first of several."""
-    pairs = [(key, text) for key, _, text in (name.partition("\t") for name in vocabulary.names("answer"))]
-    return dict(reversed(pairs))
+    """The text that answers each response key: of the newest round that brought some, the first by name."""
+    found: dict[str, str] = {}
+    for block in vocabulary.blocks.get("answer", ()):
+        pairs = [(key, text) for key, _, text in (name.partition("\t") for name in block)]
+        found |= dict(reversed(pairs))
+    return found

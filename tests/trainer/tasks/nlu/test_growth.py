@@ -13,6 +13,7 @@ from trainer import optim
 from trainer.errors import DataError
 from trainer.settings import TrainSettings
 from trainer.state import TrainState, grown, new_state
+from trainer.tasks.nlu.labels import LabelHead
 from trainer.tasks.nlu.messages import Entity, Lookup, Message, Regex, Resource
 from trainer.tasks.nlu.scores import Prediction
 from trainer.tasks.nlu.task import NLU, NluSettings
@@ -164,3 +165,19 @@ def test_an_assistant_learns_in_any_order(order: Sequence[int]) -> None:
     assert [[span[:3] for span in one.entities] for one in found] == [
         [span[:3] for span in one.entities] for one in old
     ]
+
+
+def test_a_label_that_vanishes_from_the_data_takes_nothing_over():
+    """Its weight stays bounded however long it is not seen, and the smoothing of others does not push it up."""
+    torch.manual_seed(0)
+    head = LabelHead(8, [3])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.01)
+    states, targets = torch.eye(8)[:6].repeat(4, 1), torch.tensor([0, 0, 1, 1, 2, 2] * 4)
+    for step in range(1500):
+        left = slice(None) if step < 100 else targets < 2
+        optimizer.zero_grad()
+        head.loss(states[left], targets[left], 0.05).backward()
+        optimizer.step()
+    shares = head.eval()(states).softmax(dim=1)
+    assert shares[targets < 2].argmax(dim=1).tolist() == targets[targets < 2].tolist()
+    assert shares[targets < 2][:, 2].max() < 0.1

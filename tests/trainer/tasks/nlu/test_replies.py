@@ -36,6 +36,8 @@ def test_what_is_not_known_is_none() -> None:
 def test_the_first_of_several_texts_answers() -> None:
     vocabulary = Vocabulary().add("answer", ["faq/a\tb text", "faq/a\ta text\twith a tab", "faq/b\tother"])
     assert answer_texts(vocabulary) == {"faq/a": "a text\twith a tab", "faq/b": "other"}
+    edited = vocabulary.add("answer", ["faq/a\tnew text"])
+    assert answer_texts(edited) == {"faq/a": "new text", "faq/b": "other"}, "what was edited later counts"
 
 
 @pytest.mark.parametrize(
