@@ -74,8 +74,9 @@ def as_annotated(message: Message) -> str:
 
 
 def _annotation(one: Entity) -> str:
-    if one.role is None and one.group is None and ":" not in one.entity:
-        return f"({one.entity})" if one.value is None else f"({one.entity}:{_escaped(one.value.rstrip(chr(92)))})"
+    can_be_short = not (one.value or "").endswith("\\")  # which would escape the bracket behind it
+    if one.role is None and one.group is None and ":" not in one.entity and can_be_short:
+        return f"({one.entity})" if one.value is None else f"({one.entity}:{_escaped(one.value)})"
     fields = {
         name: value for name, value in one._asdict().items() if name not in ("start", "end") and value is not None
     }
