@@ -47,7 +47,8 @@ def test_stopped_and_killed_it_ends_where_an_undisturbed_one_does(tmp_path: Path
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     assert interrupt(disturbed, signal.SIGTERM, 3) == 143
     assert interrupt(disturbed, signal.SIGKILL, 7) == -signal.SIGKILL
-    assert run(disturbed) == (0, "")
+    code, err = run(disturbed)
+    assert (code, "error" in err) == (0, False)  # what it was killed while writing may be named
     assert run(undisturbed) == (0, "")
     store = open_store(str(disturbed))
     assert_same_training(store, open_store(str(undisturbed)))
