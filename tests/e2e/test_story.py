@@ -83,13 +83,13 @@ def killed_and_undisturbed_agree(job: Job, data: Path, run: Store, calm: Store) 
     appended = False
     while num_killed < NUM_KILLS:
         num_submitted += 1
-        ended = job.submit_and_signal(signal.SIGKILL, chance.uniform(0.5, 9.0))
+        ended = job.submit_and_signal(signal.SIGKILL, chance.uniform(0.5, 4.0))
         assert ended.code in (0, -signal.SIGKILL), ended.err
         num_killed += ended.code == -signal.SIGKILL
         if not appended and (ended.code == 0 or num_killed == NUM_KILLS // 2):
             append_to(job, data)
             appended = True
-        assert num_submitted < 3 * NUM_KILLS
+        assert num_submitted < 20 * NUM_KILLS
     last = job.submit()
     assert last.code == 0, last.err
     undisturbed = Job(data_url=job.data_url, train_url=calm.url, scratch=data, arguments=job.arguments, env=job.env)
