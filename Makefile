@@ -15,7 +15,7 @@ unexport $(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PERDURE_%,$(.VARIABLES)
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-nlu test crash-test soak fuzz lint format constraints clean
+.PHONY: help demo demo-nlu test crash-test soak fuzz bench lint format constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ lint: $(VENV)/dev.stamp ## lint and types alone
 
 fuzz: $(VENV)/dev.stamp $(VENV)/fuzz.stamp ## ever new bytes for the readers of others' files, each SECONDS=60 (Linux)
 	@$(IN_VENV) tests.fuzz $(or $(SECONDS),60)
+
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp ## every table of times, beside peers (TABLES="step start" for some), to build/bench/
+	@$(IN_VENV) tests.benchmarks $(TABLES)
 
 format: $(VENV)/dev.stamp ## bring the source into its form
 	$(IN_VENV) ruff check --fix .
@@ -102,9 +105,14 @@ $(TORCH_STAMP): | $(VENV)/bin/pip
 SIZE_demo := 100 MB
 SIZE_dev := 250 MB
 SIZE_fuzz := 35 MB
+SIZE_bench := 150 MB
 
-$(VENV)/demo.stamp $(VENV)/dev.stamp $(VENV)/fuzz.stamp: $(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) $(TORCH_STAMP)
+# litdata asks for torchvision, of which what is measured here needs nothing.
+NO_DEPS_bench := litdata
+
+$(VENV)/demo.stamp $(VENV)/dev.stamp $(VENV)/fuzz.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) $(TORCH_STAMP)
 	@echo "Downloading the other packages, about $(SIZE_$*)."
 	@$(PIP) --quiet --upgrade setuptools
 	@$(PIP) --quiet --no-build-isolation --editable '.[$*]'
+	@$(if $(NO_DEPS_$*),$(PIP) --quiet --no-deps $(NO_DEPS_$*))
 	@touch $@

@@ -21,7 +21,7 @@ EXAMPLES = "tests/examples"
 FOLDERS = ("entrypoint", "trainer", "cloud", "tests")
 OTHER_FILES = {
     "perdure.py": "the public names: all that a user imports",
-    "Makefile": "demo, test, crash-test, soak, lint, constraints: a virtual environment and what runs in it",
+    "Makefile": "demo, test, crash-test, soak, bench, lint, constraints: a virtual environment and what runs in it",
     "pyproject.toml": "the package, its dependencies and extras, the settings of ruff, mypy and pytest",
     "constraints.txt": "the exact versions that `make` installs",
     ".ci/run": "what CI runs: `make test`",

@@ -12,7 +12,7 @@ from trainer.vocabulary import Vocabulary
 if __name__ == "__main__":
     checkpoint, data, report = map(Path, sys.argv[1:4])
     task = Wide()
-    task.settings = WideSettings()
+    task.settings = WideSettings(width=int(sys.argv[4]))
     net = task.build(Vocabulary())
     content = torch.load(checkpoint, weights_only=True)
     decayed = [parameter for parameter in net.parameters() if parameter.ndim >= 2]

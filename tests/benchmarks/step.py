@@ -1,9 +1,8 @@
 """Cost of a step above a bare torch loop over the same batches: a small network (64-128-10, batch 32, AdamW).
 
-python -m tests.benchmarks.step [RUNS]
+python -m tests.benchmarks.step [--pairs N] [--tiny]
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,9 @@ from torch.nn.functional import cross_entropy
 from cloud.cache import ShardCache, Wanted
 from cloud.open import open_store
 from perdure import Task, TaskSettings, Vocabulary
-from tests.benchmarks.table import show
+from tests.benchmarks.measured import Figures, measured
+from tests.benchmarks.pairs import Goal, Table
+from tests.benchmarks.program import Options, main
 from trainer.census import CensusRules, take_census
 from trainer.data import Batch, Loader
 from trainer.ledger import Ledger, Shard
@@ -83,32 +84,39 @@ class Prepared(Loader):
         return iter(self.prepared)
 
 
-def main(runs: int) -> None:
-    """Measure, the variants in turn."""
+def tables(options: Options) -> Iterator[Table]:
+    """Seconds per step, over the same prepared batches and over batches from a shard."""
     torch.set_num_threads(1)
+    num_steps = options.size(NUM_STEPS, 20)
     with tempfile.TemporaryDirectory() as name:
-        rows = np.random.default_rng(0).normal(size=(NUM_STEPS * 32, 65)).astype(np.float32)
-        rows[:, 64] = np.abs(rows[:, 64] * 3).clip(0, 9)
-        (Path(name) / "data").mkdir()
-        np.save(Path(name) / "data" / "0.npy", rows)
-        make = loaders(Path(name))
+        make = loaders(Path(name), num_steps)
         prepared = list(make(Loader).batches(0))
-        variants: dict[str, Callable[[], float]] = {
-            "bare loop": lambda: bare(prepared),
-            "perdure, batches prepared": lambda: ours(with_batches(make(Prepared), prepared)),
-            "perdure, batches from a shard": lambda: ours(make(Loader)),
-        }
-        figures: dict[str, list[float]] = {variant: [] for variant in variants}
-        for run in range(runs + 1):
-            for variant, measure in variants.items():
-                seconds = measure()
-                if run:  # the first is to warm up
-                    figures[variant].append(seconds / NUM_STEPS * 1e6)
-    show("one step", "microseconds", figures, "bare loop")
+        ours_prepared, from_shard, bare_loop = "perdure, batches prepared", "perdure, batches from a shard", "bare loop"
+        yield Table(
+            title="one step of a small network (64-128-10, batch 32)",
+            cases={
+                bare_loop: lambda: per_step(num_steps, lambda: bare(prepared)),
+                ours_prepared: lambda: per_step(num_steps, lambda: ours(with_batches(make(Prepared), prepared))),
+                from_shard: lambda: per_step(num_steps, lambda: ours(make(Loader))),
+            },
+            ours=ours_prepared,
+            goals=[Goal(says="at most 10 us above a bare loop", most=10e-6, against=bare_loop, is_above=True)],
+            seconds_unit=("us", 1e6),
+        )
 
 
-def loaders(folder: Path) -> Callable[[type[Loader]], Loader]:
+def per_step(num_steps: int, loop: Callable[[], float]) -> Figures:
+    """Seconds and CPU seconds of one of the steps of a loop that tells its seconds."""
+    figures = measured(lambda: {"seconds": loop()})
+    return {**figures, **{name: figures[name] / num_steps for name in ("seconds", "cpu_seconds")}}
+
+
+def loaders(folder: Path, num_steps: int) -> Callable[[type[Loader]], Loader]:
     """A function that makes loaders over the one shard."""
+    rows = np.random.default_rng(0).normal(size=(num_steps * 32, 65)).astype(np.float32)
+    rows[:, 64] = np.abs(rows[:, 64] * 3).clip(0, 9)
+    (folder / "data").mkdir()
+    np.save(folder / "data" / "0.npy", rows)
     store = open_store(str(folder / "data"))
     opened = OpenShards(Small(), ShardCache(store, folder / "cache", 2**30), 2**30)
     wanted = Wanted("0.npy", store.stat("0.npy").size, None)
@@ -158,4 +166,4 @@ def ours(loader: Loader) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+    main(tables)

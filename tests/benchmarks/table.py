@@ -1,27 +1,105 @@
-"""What the benchmarks share: the machine in a line, medians, a table."""
+"""What the benchmarks print, and what they leave behind: a table, JSON, and a plot."""
 
-import os
-import platform
-import statistics
-from collections.abc import Mapping, Sequence
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
+
+from tests.benchmarks.machine import describe, machine
+from tests.benchmarks.pairs import AGAIN, Results, Spread, Table
+
+__all__ = ["machine", "show", "to_json", "write"]
+
+STANDARD = ("seconds", "cpu_seconds", "peak_bytes")
+WIDTH = 140
 
 
-def machine() -> str:
-    """The machine and the versions, for the head of a table."""
-    return f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+def show(results: Results) -> None:
+    """Print a table: medians with lowest and highest, ratios to ours with theirs, and how the goals were met."""
+    table = results.table
+    unit, _ = table.seconds_unit
+    more = sorted({name for samples in results.samples.values() for name in samples[0] if name not in STANDARD})
+    shown = RichTable(title=table.title, caption=machine(), width=WIDTH)
+    ratio = f"{table.figure.replace('_', ' ')} x ours"
+    for heading in ("", unit, f"CPU {unit}", "peak MB", *more, ratio, ""):
+        shown.add_column(heading, justify="right" if heading else "left")
+    for name in results.samples:
+        shown.add_row(name, *_cells(results, name, more), _text(results.ratios(name)), results.verdict(name))
+    for name, reason in results.missing.items():
+        shown.add_row(name, *["-"] * (4 + len(more)), reason)
+    console = Console(width=WIDTH)
+    console.print(shown)
+    for line in _goal_lines(results):
+        console.print(line, highlight=False)
 
 
-def show(title: str, unit: str, figures: Mapping[str, Sequence[float]], reference: str) -> None:
-    """One row per name: median, minimum and maximum, and the median of the ratios to `reference`, run by run."""
-    table = Table(title=f"{title} ({unit}; {machine()})")
-    for heading in ("", "median", "min", "max", f"ratio to {reference}"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for name, values in figures.items():
-        ratios = [value / base for value, base in zip(values, figures[reference], strict=True)]
-        shown = [statistics.median(values), min(values), max(values)]
-        table.add_row(name, *(f"{value:.3g}" for value in shown), f"{statistics.median(ratios):.2f}")
-    Console(width=110).print(table)
+def write(all_results: Sequence[Results], name: str, folder: Path) -> None:
+    """Write NAME.json, and NAME.svg where matplotlib is installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(to_json(all_results), indent=1) + "\n")
+    try:
+        from tests.benchmarks.plot import plot
+    except ImportError:
+        print("no plot: matplotlib is not installed (pip install 'perdure[bench]')", file=sys.stderr)
+    else:
+        plot(all_results, folder / f"{name}.svg")
+
+
+def to_json(all_results: Sequence[Results]) -> dict[str, Any]:
+    """All that was measured, as plain JSON values; times in seconds, sizes in bytes."""
+    taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"machine": describe(), "taken": taken, "tables": [_one(results) for results in all_results]}
+
+
+def _one(results: Results) -> dict[str, Any]:
+    table = results.table
+    return {
+        **{name: getattr(table, name) for name in ("title", "ours", "figure", "axis", "at")},
+        "samples": results.samples,
+        "missing": results.missing,
+        "ratios": {name: asdict(results.ratios(name)) for name in results.samples},
+        "verdicts": {name: results.verdict(name) for name in results.samples},
+        "goals": [
+            {**asdict(goal), "reached": None if met is None else met[1], "ours": met and asdict(met[0])}
+            for goal in table.goals
+            for met in [results.reached(goal)]
+        ],
+    }
+
+
+def _goal_lines(results: Results) -> Iterator[str]:
+    for goal in results.table.goals:
+        met = results.reached(goal)
+        if met is None:
+            yield f"goal    {goal.says}: cannot be told, {goal.against} is missing"
+            continue
+        unit, factor = ("x", 1.0) if goal.against and not goal.is_above else _unit(results.table, goal.figure)
+        says = f"{'reached' if met[1] else 'MISSED'}: {_text(met[0], factor)} {unit}"
+        yield f"goal    {goal.says}: {says}, at most {goal.most * factor:.4g} is asked"
+    yield f"        ours against ours {_text(results.ratios(AGAIN))}: a median within that is called equal"
+
+
+def _unit(table: Table, figure: str) -> tuple[str, float]:
+    if figure.endswith("_bytes"):
+        return "MB", 1e-6
+    return table.seconds_unit if figure.endswith("seconds") else (figure, 1.0)
+
+
+def _cells(results: Results, case: str, more: Sequence[str]) -> list[str]:
+    """Seconds with their spread; of the other figures the medians, "" where the case has none."""
+    factor = results.table.seconds_unit[1]
+    factors = {"cpu_seconds": factor, "peak_bytes": 1e-6, **dict.fromkeys(more, 1.0)}
+    there = results.samples[case][0]
+    medians = {name: Spread.of(results.figures(case, name)).median for name in factors if name in there}
+    seconds = _text(Spread.of(results.figures(case, "seconds")), factor)
+    return [seconds, *(f"{medians[name] * each:.3g}" if name in medians else "" for name, each in factors.items())]
+
+
+def _text(spread: Spread, factor: float = 1.0) -> str:
+    return f"{spread.median * factor:.3g} ({spread.low * factor:.3g} to {spread.high * factor:.3g})"
