@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 from cloud.claim import Claim
 from cloud.errors import ClaimLost, CloudError, Damaged, StoreError, Unreachable
 from cloud.folder import OutputFolder
+from cloud.history import History, history
 from cloud.names import CheckpointName, attempt_key, ledger_key, metrics_key, writing_attempt
 from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded_ledgers
 from cloud.records import AttemptFile, FileDigest, Record
@@ -59,6 +60,10 @@ class HeldFolder(OutputFolder):
         self._uploaded: dict[CheckpointName, Record] = {}
         self._tried: set[CheckpointName] = set()
         self._has_discarded = False
+
+    def history(self) -> History:
+        """How long the attempts before this one worked, and how many of them were interrupted."""
+        return history(self._store, self.claim.number)
 
     def publish(self, epoch: int, step: int | None, produce: Produce, **fields: Unpack[RecordFields]) -> Record:
         """Commit a checkpoint after `epoch` complete epochs: upload what `produce` writes, then create its record.

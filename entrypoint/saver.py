@@ -11,6 +11,7 @@ from cloud.held import HeldFolder
 from cloud.pruning import Keeping
 from cloud.records import FileDigest, Record
 from entrypoint.aside import Aside
+from entrypoint.cadence import Cadence
 from entrypoint.errors import Unpublished
 from entrypoint.grace import Costs, Decision
 from entrypoint.publisher import Publisher
@@ -59,7 +60,7 @@ class Saver:
             self._publish, self._save_aside, self._warn,
             limit_seconds=config.max_unpublished_seconds, seconds_left=self._seconds_for_stores,
         )  # fmt: skip
-        self._saved_at = time.monotonic()
+        self._cadence = Cadence(config, self._costs, folder.history, report.console)
         self._saved: tuple[int, int, str] | None = None
         self._left_out = False
         self.last: str | None = None
@@ -68,9 +69,8 @@ class Saver:
     def due(self) -> bool:
         """Whether it is time to save in the middle of an epoch; raises what publishing ended with."""
         self._publisher.check()
-        if not (self._publisher.is_idle or self._publisher.is_failing):
-            return False
-        return time.monotonic() - self._saved_at >= self._config.save_every_seconds
+        is_publishing = not (self._publisher.is_idle or self._publisher.is_failing)
+        return self._cadence.is_due(is_publishing) and not is_publishing
 
     def save(
         self, content: Mapping[str, Any], ledgers: tuple[FileDigest, ...], metrics: Mapping[str, Any] | None
@@ -94,7 +94,8 @@ class Saver:
             payload = host.take({"format": FORMAT, **content})
             self._costs.copy_seconds = time.monotonic() - started
         self._publisher.offer(Snapshot(host, payload, ledgers, metrics, list(self._report.metrics)))
-        self._saved, self._saved_at = place, time.monotonic()
+        self._saved = place
+        self._cadence.saved()
 
     def wait(self) -> None:
         """Until what was saved is committed; raises what publishing ended with. Not when there is no time for that.

@@ -112,9 +112,18 @@ class JobConfig(TrainSettings):
         False, "permission to begin anew where files are there and none can be used; else without effect",
         when="now", group="checkpoints",
     )  # fmt: skip
-    save_every_seconds: float = setting(
-        60.0, "time between two checkpoints within an epoch", when="now", group="checkpoints", unit="seconds",
-        gt=0, allow_inf_nan=False,
+    save_every: Literal["auto", "epoch"] = setting(
+        "auto", "when to save: auto, within epochs too, as often as what a save costs here and the interruptions seen "
+        "in this folder make good; epoch, only after each; a fixed time is --save_every_seconds",
+        when="now", group="checkpoints",
+    )  # fmt: skip
+    max_lost_seconds: float = setting(
+        60.0, "what an interruption may cost at most, for --save_every auto; yields where saving would take more than "
+        "1 % of the time", when="now", group="checkpoints", unit="seconds", gt=0, allow_inf_nan=False,
+    )  # fmt: skip
+    save_every_seconds: float | None = setting(
+        None, "a fixed time between two checkpoints within an epoch, instead of --save_every auto",
+        when="now", group="checkpoints", unit="seconds", gt=0, allow_inf_nan=False,
     )  # fmt: skip
     max_unpublished_seconds: float = setting(
         1800.0, "how long training goes on while checkpoints cannot be published; then they are saved on this machine",
@@ -179,6 +188,8 @@ class JobConfig(TrainSettings):
             raise ValueError(f"--micro_batch_size {self.micro_batch_size}: is above --batch_size {self.batch_size}")
         if self.endpoint_url is not None and not ADDRESS.fullmatch(self.endpoint_url):
             raise ValueError(f"--endpoint_url {self.endpoint_url}: must be an address such as https://host:9000")
+        if self.save_every == "epoch" and self.save_every_seconds is not None:
+            raise ValueError(f"--save_every epoch: does not go with --save_every_seconds {self.save_every_seconds:g}")
         promote.parse(self.promote_if)
         if self.retry_exit_code in _TAKEN_EXIT_CODES:
             raise ValueError(f"--retry_exit_code {self.retry_exit_code}: means already that a retry does not help")

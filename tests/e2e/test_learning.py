@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from entrypoint.saver import Saver
 from tests.e2e.noted import FIRST, SECOND, THIRD, Bench, ids
 from tests.e2e.submit import assert_same_training, newest
 
@@ -80,6 +81,21 @@ def test_stopped_in_both_rounds_it_ends_as_if_it_never_was(bench, tmp_path, sett
         _ = stops and bench.submit(*settings, code=143, stop_at=2, run=run)
         bench.submit(*settings, run=run)
     assert_same_training(bench.store(), bench.store(tmp_path / "calm"))
+
+
+def test_training_does_not_depend_on_when_it_is_saved(bench, tmp_path, monkeypatch):
+    saves, save = [], Saver.save
+    monkeypatch.setattr(Saver, "save", lambda self, *args: (saves.append(args[2] is None), save(self, *args)))
+    bench.write("0.jsonl", FIRST)
+    ways = (("--save_every", "epoch"), ("--max_lost_seconds", "0.001"), ("--save_every_seconds", "0.001"))
+    num_within_epochs = []
+    for number, way in enumerate(ways):
+        saves.clear()
+        bench.submit("--epochs", "4", *way, run=tmp_path / f"run-{number}")
+        num_within_epochs.append(sum(saves))
+        assert_same_training(bench.store(tmp_path / "run-0"), bench.store(tmp_path / f"run-{number}"))
+    assert num_within_epochs[0] == 1  # at the end of a round, where there is nothing to save any more
+    assert min(num_within_epochs[1:]) > 1
 
 
 def test_a_virtual_epoch_counts_examples_and_goes_on_where_it_was_stopped(bench):
