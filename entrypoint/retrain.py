@@ -25,12 +25,13 @@ from entrypoint.rebuild import read_ledger
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.checkpoint import HostCopy, Payload, first_difference
-from trainer.data import Loader, parts_of
+from trainer.data import Loader
 from trainer.device import pick_device
 from trainer.errors import DataError
 from trainer.ledger import Ledger, Shard
 from trainer.loop import EpochEnd, Training
 from trainer.opened import OpenShards
+from trainer.parts import parts_of
 from trainer.plan import Progress, settings_of, target
 from trainer.settings import TrainSettings
 from trainer.state import grown, new_state, restored

@@ -26,7 +26,7 @@ from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.checkpoint import Payload
 from trainer.comparison import Before
-from trainer.data import Loader, Part, indices_of
+from trainer.data import Loader
 from trainer.device import pick_device
 from trainer.errors import DataError, Incomparable, TrainerError
 from trainer.evaluate import Evaluation, best_metric
@@ -34,6 +34,7 @@ from trainer.ledger import Ledger, Round
 from trainer.loop import EpochEnd, Training
 from trainer.opened import OpenShards
 from trainer.outline import Outline
+from trainer.parts import Part, indices_of
 from trainer.plan import Progress, is_done, settings_of, target
 from trainer.settings import fields_of
 from trainer.state import TrainState, grown, new_state

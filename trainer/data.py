@@ -1,23 +1,28 @@
 """Batches of a round from any place on: found by number, never by reading through what was seen."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from trainer.census import usable_indices
 from trainer.draw import draws, stream
-from trainer.errors import DataError, shown
-from trainer.ledger import Replay, Round, Shard
+from trainer.errors import shown
+from trainer.ledger import Round
 from trainer.opened import OpenShards
 from trainer.order import PassOrder
+from trainer.parts import parts_of
 from trainer.plan import Target
-from trainer.task import UNREADABLE, Task
+from trainer.task import UNREADABLE
 from trainer.vocabulary import Vocabulary
+from trainer.window import OpenWindow
 from trainer.world import World
+
+BLOCK_SECONDS = 0.002
+MAX_BLOCK_STEPS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,45 +40,12 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Examples that one shard gives to a round: those it brings, or old ones drawn from it."""
+class _Block:
+    """The examples of some steps on this rank, with their part numbers and the seeds of their augmentation."""
 
-    shard: Shard
-    replay: Replay | None
-    num_examples: int
-
-
-def parts_of(round: Round) -> list[Part]:
-    """What a round consists of, in the order of the ledger: its own shards, then the old examples drawn."""
-    own = [Part(shard, None, shard.num_new) for shard in round.shards if shard.split == "train" and shard.num_new]
-    old = [Part(replay.shard, replay, replay.num_examples) for replay in round.replay if replay.num_examples]
-    return sorted(own, key=_sort_key) + sorted(old, key=_sort_key)
-
-
-def _sort_key(part: Part) -> bytes:
-    return part.shard.sort_key
-
-
-def indices_of(part: Part, task: Task, examples: Sequence[Any]) -> np.ndarray:
-    """Where the part's examples are in the shard's sequence, int64 of shape (part.num_examples,)."""
-    if len(examples) != part.shard.num_read:
-        raise DataError(f"{part.shard.key}: {len(examples)} examples, the census found {part.shard.num_read}")
-    usable = usable_indices(part.shard)
-    if part.replay is None:
-        return usable if part.shard.new is None else np.array(part.shard.new, dtype=np.int64)
-    old = np.setdiff1d(usable, np.array(part.shard.new or (), dtype=np.int64), assume_unique=True)
-    if part.replay.picks is None:
-        return old
-    return _picked(part.replay.picks, [task.label(examples[index]) or "" for index in old.tolist()], old)
-
-
-def _picked(picks: Mapping[str, Sequence[int]], labels: Sequence[str], indices: np.ndarray) -> np.ndarray:
-    """The picked ordinals of each label as indices, sorted."""
-    of_label: dict[str, list[int]] = {}
-    for label, index in zip(labels, indices.tolist(), strict=True):
-        of_label.setdefault(label, []).append(index)
-    chosen = [of_label[label][ordinal] for label, ordinals in picks.items() for ordinal in ordinals]
-    return np.array(sorted(chosen), dtype=np.int64)
+    examples: Sequence[Any]
+    parts: np.ndarray
+    seeds: np.ndarray
 
 
 class Loader:
@@ -89,15 +61,31 @@ class Loader:
         self.opened, self._vocabulary = opened, vocabulary
         self._counts = np.array([part.num_examples for part in self.parts], dtype=np.int64)
         self._sizes = np.array([part.shard.size for part in self.parts], dtype=np.int64)
-        self.first_of_part = np.cumsum(self._counts) - self._counts
+        self._first_of_part = np.cumsum(self._counts) - self._counts
         self._orders: dict[int, PassOrder] = {}
-        self._indices: dict[int, np.ndarray] = {}
+        self._augment_key = cache(lambda number: stream(seed, "augment", round.number, number))
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Every batch from place `start` of the round, which must be where a step ended."""
-        with _OpenWindow(self) as window:
-            for first, last in self._spans(start):
-                yield self._batch(window, first, last)
+        return itertools.chain.from_iterable(self.blocks(start))
+
+    def blocks(self, start: int) -> Iterator[list[Batch]]:
+        """The same, as many at a time as are made in a moment: what a block costs is shared by its batches.
+
+        The first is a single one, so that training begins at once.
+        """
+        num_steps = 1
+        with OpenWindow(self.parts, self.opened) as window:
+            while start < self.goal.num_examples:
+                began = time.thread_time()
+                spans = self._spans(start, self._move_to(window, start), num_steps)
+                yield self._batches(window, spans)
+                start = spans[-1][1]
+                took = time.thread_time() - began  # not the wait for a store or for the interpreter
+                if took > BLOCK_SECONDS:
+                    num_steps = max(1, num_steps // 2)
+                elif took < BLOCK_SECONDS / 2:
+                    num_steps = min(2 * num_steps, MAX_BLOCK_STEPS)
 
     def keys(self, parts: np.ndarray) -> list[str]:
         """The shards that a batch's `parts` are."""
@@ -117,114 +105,89 @@ class Loader:
         epochs, rest = divmod(start, self.goal.epoch_examples)
         return max(0, self.goal.num_epochs - epochs) * per_epoch - rest // self._batch_size
 
-    def _spans(self, start: int) -> Iterator[tuple[int, int]]:
-        """First and last place of each step: an epoch's last batch is short, none crosses an epoch."""
-        while start < self.goal.num_examples:
+    def _spans(self, start: int, window_end: int, at_most: int) -> list[tuple[int, int]]:
+        """First and last place of some steps in a row: an epoch's last batch is short, none crosses an epoch.
+
+        Only a step that is alone crosses the end of its window.
+        """
+        spans: list[tuple[int, int]] = []
+        while start < self.goal.num_examples and len(spans) < at_most:
             epoch_end = (start // self.goal.epoch_examples + 1) * self.goal.epoch_examples
             stop = min(start + self._batch_size, epoch_end)
-            yield start, stop
+            if spans and stop > window_end:
+                break
+            spans.append((start, stop))
             start = stop
+        return spans
 
-    def _batch(self, window: "_OpenWindow", first: int, last: int) -> Batch:
-        start, stop = self.world.share(first, last)
-        pieces = list(window.pieces(start, stop))
-        examples = [example for piece in pieces for example in piece.examples]
-        seeds = np.concatenate([piece.seeds for piece in pieces]) if pieces else np.empty(0, np.uint64)
-        cuts = _even_slices(len(examples), self._micro_batch_size)
-        parts = np.concatenate([piece.parts for piece in pieces]) if pieces else np.empty(0, np.int64)
-        collate = self.opened.task.collate
+    def _batches(self, window: OpenWindow, spans: Sequence[tuple[int, int]]) -> list[Batch]:
+        """The batches of some steps in a row."""
+        own = [self.world.share(*span) for span in spans]
+        block = self._block(window, np.concatenate([np.arange(*share) for share in own]))
+        starts = itertools.accumulate((stop - start for start, stop in own), initial=0)
+        return [
+            self._batch(block, place, place + stop - start, span)
+            for place, (start, stop), span in zip(starts, own, spans, strict=False)
+        ]
+
+    def _batch(self, block: _Block, start: int, stop: int, span: tuple[int, int]) -> Batch:
+        """The batch of one step, whose examples are those from `start` to `stop` of a block."""
+        parts, collate = block.parts[start:stop], self.opened.task.collate
+        cuts = [slice(start + low, start + high) for low, high in _even_cuts(stop - start, self._micro_batch_size)]
         try:
-            micro_batches = [collate(examples[cut], self._vocabulary, seeds[cut]) for cut in cuts]
+            micro_batches = [collate(block.examples[cut], self._vocabulary, block.seeds[cut]) for cut in cuts]
         except (*UNREADABLE, RuntimeError) as error:
             error.add_note(f"in a batch of examples of {shown(self.keys(parts))}")
             raise
-        return Batch(micro_batches=micro_batches, num_examples=last - first, end=last, parts=parts)
+        return Batch(micro_batches=micro_batches, num_examples=span[1] - span[0], end=span[1], parts=parts)
 
-    def indices_of(self, number: int, examples: Sequence[Any]) -> np.ndarray:
-        """Where the examples of part `number` are in its shard's opened sequence."""
-        if number not in self._indices:
-            self._indices[number] = indices_of(self.parts[number], self.opened.task, examples)
-        return self._indices[number]
+    def _block(self, window: OpenWindow, places: np.ndarray) -> _Block:
+        """The examples at some places of the round, ascending."""
+        blocks: list[_Block] = []
+        while len(places):
+            number = int(places[0]) // self.goal.pass_examples
+            here = int(np.searchsorted(places, self._move_to(window, int(places[0]))))
+            within = places[:here] - number * self.goal.pass_examples - window.start
+            parts, indices = window.located(within)
+            seeds = draws(self._augment_key(number), self._first_of_part[parts] + indices)
+            blocks.append(_Block(window.take(parts, indices), parts, seeds))
+            places = places[here:]
+        return _joined(blocks)
 
-
-def _even_slices(num: int, at_most: int) -> list[slice]:
-    """As few slices of 0 .. num as can be, of sizes that differ by one at most: none is left with a single example,
-    which BatchNorm cannot take, when it can be helped.
-    """
-    num_slices = -(-num // at_most)
-    edges = [num * place // num_slices for place in range(num_slices + 1)] if num else []
-    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Consecutive examples of one window, with their part numbers and the seeds of their augmentation."""
-
-    examples: list[Any]
-    parts: np.ndarray
-    seeds: np.ndarray
-
-
-class _OpenWindow:
-    """The window that is being read: its shards are open, those of the windows after it on their way."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-        self._stack = ExitStack()
-        self._current: tuple[int, int] | None = None
-        self._start = self._stop = 0
-        self._parts = self._places = self._indices = np.empty(0, np.int64)
-        self._sequences: dict[int, Sequence[Any]] = {}
-
-    def __enter__(self) -> "_OpenWindow":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def pieces(self, start: int, stop: int) -> Iterator[_Piece]:
-        """The examples at places [start, stop) of the round, window by window."""
-        pass_examples = self._loader.goal.pass_examples
-        while start < stop:
-            number, place = divmod(start, pass_examples)
-            self._move_to(number, place)
-            end = min(stop - start, self._stop - place)
-            yield self._piece(number, place - self._start, place - self._start + end)
-            start += end
-
-    def _piece(self, pass_number: int, start: int, stop: int) -> _Piece:
-        loader, sequences = self._loader, self._sequences
-        parts, indices = self._parts[start:stop], self._indices[start:stop]
-        key = stream(loader.seed, "augment", loader.round.number, pass_number)
-        seeds = draws(key, loader.first_of_part[parts] + self._places[start:stop])
-        examples = [sequences[part][index] for part, index in zip(parts.tolist(), indices.tolist(), strict=True)]
-        return _Piece(examples, parts, seeds)
-
-    def _move_to(self, pass_number: int, place: int) -> None:
-        order = self._loader.order(pass_number)
-        number = order.window_at(place)
-        if self._current == (pass_number, number):
-            return
-        self._stack.close()
-        self._current, self._sequences = None, {}
-        self._prefetch(pass_number, number)
-        window = order.window(number)
-        self._start, self._stop = window.start, window.start + window.num_examples
-        self._parts, self._places = order.examples(number)
-        self._indices = np.empty(window.num_examples, np.int64)
-        for part in window.parts.tolist():
-            examples = self._stack.enter_context(self._loader.opened.open(self._loader.parts[part].shard))
-            self._sequences[part] = examples
-            here = self._parts == part
-            self._indices[here] = self._loader.indices_of(part, examples)[self._places[here]]
-        self._current = (pass_number, number)
+    def _move_to(self, window: OpenWindow, place: int) -> int:
+        """Have the window open that holds a place of the round; the place of the round where that window ends."""
+        number, within = divmod(place, self.goal.pass_examples)
+        order = self.order(number)
+        if window.move_to(order, order.window_at(within)):
+            self._prefetch(number, order.window_at(within))
+        return number * self.goal.pass_examples + window.stop
 
     def _prefetch(self, pass_number: int, number: int) -> None:
         """Ask for this window's shards and, behind them, the next one's (of the next pass after the last)."""
-        loader, order = self._loader, self._loader.order(pass_number)
+        order = self.order(pass_number)
         wanted = order.window(number).parts.tolist()
         if number + 1 < order.num_windows:
             wanted += order.window(number + 1).parts.tolist()
-        elif (pass_number + 1) * loader.goal.pass_examples < loader.goal.num_examples:
-            wanted += loader.order(pass_number + 1).window(0).parts.tolist()
-        loader.opened.prefetch([loader.parts[part].shard for part in wanted])
+        elif (pass_number + 1) * self.goal.pass_examples < self.goal.num_examples:
+            wanted += self.order(pass_number + 1).window(0).parts.tolist()
+        self.opened.prefetch([self.parts[part].shard for part in wanted])
+
+
+def _joined(blocks: Sequence[_Block]) -> _Block:
+    """Those of a step that crosses the end of a window, example by example; otherwise there is but one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    examples = [example for block in blocks for example in block.examples]
+    parts = [block.parts for block in blocks] or [np.empty(0, np.int64)]
+    seeds = [block.seeds for block in blocks] or [np.empty(0, np.uint64)]
+    return _Block(examples, np.concatenate(parts), np.concatenate(seeds))
+
+
+@cache
+def _even_cuts(num: int, at_most: int) -> tuple[tuple[int, int], ...]:
+    """As few pieces of 0 .. num as can be, of sizes that differ by one at most: none is left with a single example,
+    which BatchNorm cannot take, when it can be helped.
+    """
+    num_pieces = -(-num // at_most)
+    edges = [num * place // num_pieces for place in range(num_pieces + 1)] if num else []
+    return tuple(itertools.pairwise(edges))

@@ -10,6 +10,7 @@ import numpy as np
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
+CHUNK = 2**14
 
 
 def stream(seed: int, purpose: str, *numbers: int) -> int:
@@ -35,8 +36,12 @@ def draws(key: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def permutation(key: int, num: int) -> np.ndarray:
-    """0 .. num-1 in the order of a stream: int64 of shape (num,)."""
-    return np.argsort(draws(key, np.arange(num)), kind="stable")
+    """0 .. num-1 in the order of a stream: int64 of shape (num,). No two draws of a stream are equal."""
+    drawn = np.empty(num, np.uint64)
+    for start in range(0, num, CHUNK):  # what fits into the processor's cache
+        stop = min(start + CHUNK, num)
+        drawn[start:stop] = draws(key, np.arange(start, stop))
+    return np.argsort(drawn)
 
 
 def sample(key: int, num: int, total: int) -> list[int]:

@@ -88,7 +88,7 @@ class Evaluation:
                     return None
         return judged
 
-    def _batches(self) -> Iterator[tuple[int, list[Any]]]:
+    def _batches(self) -> Iterator[tuple[int, Sequence[Any]]]:
         """Examples, and the round that first saw their shard."""
         self._opened.prefetch([shard for _, shard in self._shards])
         size = self._settings.micro_batch_size or self._settings.batch_size
@@ -96,7 +96,8 @@ class Evaluation:
             with self._opened.open(shard) as examples:
                 indices = _indices(shard)
                 for start in range(0, len(indices), size):
-                    yield number, [examples[index] for index in indices[start : start + size].tolist()]
+                    chosen = indices[start : start + size]
+                    yield number, self._opened.task.take([examples], np.zeros_like(chosen), chosen)
 
     def _judge(self, state: TrainState, examples: Sequence[Any], shard_round: int) -> list[_Judged]:
         task = self._opened.task

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from trainer.settings import TrainSettings
 from trainer.state import TrainState
 from trainer.task import Task
 
-PREFETCH_BATCHES = 16
+PREFETCH_BLOCKS = 16
 
 LOOK_EVERY_STEPS = 64
 """How many losses are gathered before one look at them, because each look waits for the device."""
@@ -76,9 +77,9 @@ class Training:
             return
         if self.is_done():
             return
-        with closing(in_background(self.loader.batches(progress.example), PREFETCH_BATCHES, stopping)) as batches:
+        with closing(in_background(self.loader.blocks(progress.example), PREFETCH_BLOCKS, stopping)) as blocks:
             started = time.perf_counter()
-            for batch in batches:
+            for batch in chain.from_iterable(blocks):
                 self._step(batch)
                 self._took(time.perf_counter() - started)
                 ends = batch.end % goal.epoch_examples == 0
@@ -110,7 +111,8 @@ class Training:
         """One optimizer update. Its loss: the sum over its examples divided by their number, however accumulated."""
         state, settings, progress = self.state, self.settings, self.state.progress
         set_learning_rate(state.optimizer, learning_rate_at(settings, progress.example, self.loader.goal.num_examples))
-        state.optimizer.zero_grad(set_to_none=True)
+        for parameter in state.parameters:  # what zero_grad does beside this costs as much as a small layer
+            parameter.grad = None
         is_lone = batch.num_examples == 1 < settings.batch_size
         with _running_statistics(state.net) if is_lone else nullcontext():
             losses = [self._backward(micro, number, batch) for number, micro in enumerate(batch.micro_batches)]

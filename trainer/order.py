@@ -33,6 +33,7 @@ class PassOrder:
         self._parts = np.split(shuffled, cuts)
         ends = np.cumsum([counts[parts].sum() for parts in self._parts])
         self._starts = np.concatenate([[0], ends[:-1]])
+        self._newest = (-1, np.empty(0, np.int64))
 
     @cached_property
     def num_examples(self) -> int:
@@ -53,15 +54,21 @@ class PassOrder:
         parts = self._parts[number]
         return Window(parts=parts, start=int(self._starts[number]), num_examples=int(self.counts[parts].sum()))
 
-    def examples(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The examples of a window in order: (part numbers, indices within the part), int64 of shape (examples,)."""
+    def located(self, number: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The examples at places of a window, counted from its start: (part numbers, indices within the part)."""
         window = self.window(number)
-        counts = self.counts[window.parts]
-        part = np.repeat(window.parts, counts)
-        index = np.arange(window.num_examples) - np.repeat(np.cumsum(counts) - counts, counts)
-        seed, round, pass_number = self._key
-        shuffled = permutation(stream(seed, "examples", round, pass_number, number), window.num_examples)
-        return part[shuffled], index[shuffled]
+        ends = np.cumsum(self.counts[window.parts])
+        places = self._shuffled(number, window.num_examples)[within]
+        which = np.searchsorted(ends, places, side="right")
+        return window.parts[which], places - (ends - self.counts[window.parts])[which]
+
+    def _shuffled(self, number: int, num_examples: int) -> np.ndarray:
+        """The examples of a window in order; that of the window asked for last is kept."""
+        if self._newest[0] != number:
+            seed, round, pass_number = self._key
+            key = stream(seed, "examples", round, pass_number, number)
+            self._newest = (number, permutation(key, num_examples))
+        return self._newest[1]
 
 
 def _cuts(sizes: np.ndarray, window_bytes: int) -> list[int]:

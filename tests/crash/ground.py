@@ -20,8 +20,8 @@ from tests.crash.submission import Submission
 from tests.crash.tripwire import Kill
 from tests.e2e.submit import assert_same_training, newest
 from tests.servers import S3Server
-from trainer.data import indices_of, parts_of
 from trainer.ledger import Ledger
+from trainer.parts import indices_of, parts_of
 
 EPOCHS = 2
 ARGUMENTS = (

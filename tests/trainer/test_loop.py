@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.trainer.toy import FolderShards, Toy, census, first_round, vocabulary_of, write_shard
-from trainer import checkpoint
+from trainer import checkpoint, data
 from trainer.checkpoint import HostCopy
 from trainer.data import Loader
 from trainer.errors import NonFinite
@@ -158,6 +159,38 @@ def test_every_example_is_trained_once_in_an_epoch_with_the_old_ones_drawn(bench
     per_epoch = {name: seen.count(number) / loader.goal.num_epochs for number, name in enumerate(names)}
     old = {label: len(picks) for replay in bench.rounds[1].replay for label, picks in (replay.picks or {}).items()}
     assert per_epoch == {name: {"d": 6, "a": 2, "b": 2}.get(name, 0) + old.get(name, 0) for name in names}
+
+
+def test_any_block_of_batches_holds_what_single_ones_hold(bench, monkeypatch):
+    """From any step on, over windows, epochs and passes: what is made at once has no say in what is made."""
+
+    def walk(loader: Loader, start: int) -> list[Any]:
+        return [(batch.end, batch.num_examples, batch.parts.tolist(), micro["x"].tolist(), micro["y"].tolist())
+                for batch in loader.batches(start) for micro in batch.micro_batches]  # fmt: skip
+
+    state, round = bench.second(bench.start()), replace(bench.rounds[1], window_bytes=3000)
+    goal = target(round, bench.settings, state.progress)
+    loader = Loader(round, goal, bench.opened, state.vocabulary, 0, World())
+    assert loader.order(0).num_windows > 1
+    monkeypatch.setattr(data, "MAX_BLOCK_STEPS", 1)
+    single = walk(loader, 0)
+    monkeypatch.setattr(data, "MAX_BLOCK_STEPS", 64)
+    monkeypatch.setattr(data, "BLOCK_SECONDS", 10.0)
+    assert any(len(block) > 1 for block in loader.blocks(0))
+    for start in dict.fromkeys([0, *(end for end, *_ in single)]):
+        assert walk(loader, start) == [one for one in single if one[0] > start]
+
+
+def test_ranks_share_each_batch_whatever_is_made_at_once(bench):
+    state = bench.second(bench.start())
+    whole = bench.training(state).loader
+    worlds = [World(rank=rank, world_size=3) for rank in range(3)]
+    ranks = [Loader(whole.round, whole.goal, bench.opened, state.vocabulary, 0, world) for world in worlds]
+    of_ranks = [list(loader.batches(0)) for loader in ranks]
+    for batch, *shares in zip(whole.batches(0), *of_ranks, strict=True):
+        assert np.concatenate([share.parts for share in shares]).tolist() == batch.parts.tolist()
+        labels = [micro["y"] for share in shares for micro in share.micro_batches]
+        assert torch.cat(labels).tolist() == torch.cat([micro["y"] for micro in batch.micro_batches]).tolist()
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path):

@@ -2,6 +2,14 @@
 
 import subprocess
 import sys
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from trainer import optim
+from trainer.settings import TrainSettings
 
 STEP = """
 import sys
@@ -24,3 +32,40 @@ print(sorted(name for name in sys.modules if name in ("torch._dynamo", "sympy"))
 def test_a_first_step_imports_no_compiler():
     """torch._dynamo takes as long as torch itself."""
     assert subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def net_with_gradients(scale: float, dtype: torch.dtype) -> nn.Module:
+    """The same for every call; one parameter took no part."""
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3), nn.Linear(1, 1)).to(dtype)
+    (net[1](net[0](torch.randn(4, 7, dtype=dtype))).square().sum() * scale).backward()
+    return net
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6, float("inf"), float("nan")])
+def test_clipping_is_torchs_bit_for_bit(scale, dtype):
+    ours, torchs = (list(net_with_gradients(scale, dtype).parameters()) for _ in range(2))
+    optim.clip(ours, 0.5)
+    torch.nn.utils.clip_grad_norm_(torchs, 0.5)
+    for one, other in zip(ours, torchs, strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        assert one.grad is None or one.grad.numpy().tobytes() == other.grad.numpy().tobytes()
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_step_is_torchs_bit_for_bit(kind):
+    """Ours is without torch's guards and hooks."""
+    settings = TrainSettings(optimizer=kind, learning_rate=0.1, weight_decay=0)
+    parameters = []
+    for make in (
+        lambda net: optim.make_optimizer(net, settings),
+        lambda net: torch.optim.AdamW(net.parameters(), lr=0.1, betas=(0.9, 0.999), weight_decay=0, fused=True)
+        if kind == "adamw" else torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
+    ):  # fmt: skip
+        net = net_with_gradients(1.0, torch.float32)
+        optimizer = make(net)
+        for _ in range(3):
+            optimizer.step()
+        parameters.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    assert all(torch.equal(one, other) for one, other in pairwise(parameters))

@@ -17,7 +17,8 @@ def make(sizes: list[tuple[int, int]], window_bytes: int, key: tuple[int, int, i
 
 
 def walk(order: PassOrder) -> list[tuple[int, int]]:
-    pairs = [np.stack(order.examples(number), axis=1) for number in range(order.num_windows)]
+    sizes = [order.window(number).num_examples for number in range(order.num_windows)]
+    pairs = [np.stack(order.located(number, np.arange(size)), axis=1) for number, size in enumerate(sizes)]
     return [(int(part), int(index)) for part, index in np.concatenate(pairs)]
 
 
@@ -59,8 +60,11 @@ def test_a_place_among_a_hundred_million_is_found_without_reading_through_them()
     counts = np.full(10_000, 10_000)
     order = PassOrder(counts, np.full(10_000, 10**6), 10**8, (0, 1, 0))
     number = order.window_at(77_777_777)
-    parts, indices = order.examples(number)
-    assert len(parts) == len(indices) == 100 * 10_000
+    within = 77_777_777 - order.window(number).start + np.arange(32)
+    parts, indices = order.located(number, within)
+    assert set(parts.tolist()) <= set(order.window(number).parts.tolist())
+    again = order.located(number, within[16:])
+    assert [parts[16:].tolist(), indices[16:].tolist()] == [one.tolist() for one in again]
 
 
 def test_draws_stay_the_same_for_ever():
@@ -71,6 +75,13 @@ def test_draws_stay_the_same_for_ever():
         9817491932198370423,
     ]
     assert draws(1234567, np.arange(3)).tolist() == [draw(1234567, place) for place in range(3)]
+
+
+def test_a_permutation_stays_the_same_for_ever():
+    """The order of the draws, however many there are; also of more than are drawn at a time."""
+    assert permutation(1234567, 6).tolist() == [1, 3, 0, 5, 2, 4]
+    drawn = [draw(7, place) for place in range(40_000)]
+    assert permutation(7, 40_000).tolist() == sorted(range(40_000), key=drawn.__getitem__)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 200))
