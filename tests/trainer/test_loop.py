@@ -168,7 +168,7 @@ def test_any_block_of_batches_holds_what_single_ones_hold(bench, monkeypatch):
         return [(batch.end, batch.num_examples, batch.parts.tolist(), micro["x"].tolist(), micro["y"].tolist())
                 for batch in loader.batches(start) for micro in batch.micro_batches]  # fmt: skip
 
-    state, round = bench.second(bench.start()), replace(bench.rounds[1], window_bytes=3000)
+    state, round = bench.start(), replace(bench.rounds[0], window_bytes=3000)
     goal = target(round, bench.settings, state.progress)
     loader = Loader(round, goal, bench.opened, state.vocabulary, 0, World())
     assert loader.order(0).num_windows > 1
