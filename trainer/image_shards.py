@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from trainer.arrays import spilled
 from trainer.errors import BadExample
 from trainer.webdataset import Group
 
@@ -32,37 +33,96 @@ class Example(NamedTuple):
     label: str
 
 
+class Gathered(Sequence[Example]):
+    """Examples side by side: `pixels` uint8 of shape (n, H, W, C), `labels` str objects of shape (n,)."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+        self.pixels, self.labels = pixels, labels
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> "Gathered":
+        """Those of any sequence."""
+        if isinstance(examples, cls):
+            return examples
+        pixels = np.stack([example.pixels for example in examples])
+        return cls(pixels, np.array([example.label for example in examples], dtype=object))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Gathered(self.pixels[index], self.labels[index])
+        return Example(self.pixels[index], self.labels[index])
+
+
 class TarImages(Sequence[Example]):
     """The examples of one tar. Each is decoded when first asked for; after that an index costs next to nothing.
 
-    Indexing one that cannot be used raises BadExample, each time.
+    Indexing one that cannot be used raises BadExample, each time. `pixels` and `labels`, as in Gathered, are those of
+    the examples decoded so far; once all are, the members' bytes are given up.
     """
 
     def __init__(self, groups: Sequence[Group], image_size: int, channels: int) -> None:
-        self._groups = [group for group in groups if _is_example(group)]
-        self._labels: list[str | None] = [None] * len(self._groups)
-        self._pixels = np.empty((len(self._groups), image_size, image_size, channels), np.uint8)
+        self._groups: list[Group] | None = [group for group in groups if _is_example(group)]
+        self.pixels = np.empty((len(self._groups), image_size, image_size, channels), np.uint8)
+        self.labels = np.empty(len(self._groups), object)
+        self._is_done = np.zeros(len(self._groups), bool)
+        self._num_done = 0
+        self._bad: dict[int, str] = {}
+        self._member_bytes = sum(group.num_bytes for group in self._groups)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory once all is decoded: members and pixels."""
-        return sum(group.num_bytes for group in self._groups) + self._pixels.nbytes
+        """Bytes held in memory: pixels, and members as long as they are needed."""
+        return self.pixels.nbytes * (not isinstance(self.pixels, np.memmap)) + self._member_bytes
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self.labels)
 
     def __getitem__(self, index: Any) -> Any:
-        label = self._labels[index]
-        return Example(self._pixels[index], self._decode(index) if label is None else label)
+        if not self._is_done[index]:
+            self._decode(int(index))
+        if index in self._bad:
+            raise BadExample(self._bad[index])
+        return Example(self.pixels[index], self.labels[index])
 
-    def _decode(self, index: int) -> str:
-        """Fill in the pixels and the label of one example."""
-        group = self._groups[index]
+    def decode(self, indices: np.ndarray) -> None:
+        """See that all of these are decoded; BadExample when one cannot be used."""
+        for index in indices[~self._is_done[indices]].tolist():
+            self._decode(index)
+        if self._bad:
+            for index in indices.tolist():
+                self[index]
+
+    def spill(self, folder: Path) -> int:
+        """Move the pixels into a nameless file in `folder`; the bytes it takes, 0 when not all is decoded yet.
+
+        OSError when they do not fit there; then all is as it was.
+        """
+        if self._groups is not None or isinstance(self.pixels, np.memmap):
+            return 0
+        self.pixels = spilled(self.pixels, folder)
+        return self.pixels.nbytes
+
+    def _decode(self, index: int) -> None:
+        """Fill in one example, or why it cannot be used. Threads may do so twice: it comes out alike."""
+        groups = self._groups
+        if groups is None:
+            return
+        try:
+            self._fill(index, groups[index])
+        except BadExample as error:
+            self._bad[index] = str(error)
+        self._is_done[index] = True
+        self._num_done += 1
+        if self._num_done >= len(groups) and self._is_done.all():
+            self._groups, self._member_bytes = None, 0
+
+    def _fill(self, index: int, group: Group) -> None:
         image, label = _member(group, IMAGE_SUFFIXES, "image"), _member(group, LABEL_SUFFIXES, "label")
-        text = _label(group, label)
-        self._pixels[index] = _pixels(group, image, self._pixels.shape[1:])
-        self._labels[index] = text
-        return text
+        self.labels[index] = _label(group, label)
+        self.pixels[index] = _pixels(group, image, self.pixels.shape[1:])
 
 
 def _is_example(group: Group) -> bool:

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from trainer import augment
+from trainer.arrays import gathered
 from trainer.errors import DataError
-from trainer.image_shards import Example, TarImages, decoded
+from trainer.image_shards import Example, Gathered, TarImages, decoded
 from trainer.metrics import classification_scores
 from trainer.nn.resnet import ResNet
 from trainer.task import Scores, Task, TaskSettings
@@ -79,16 +80,24 @@ class Images(Task):
             width=own.width, blocks=own.blocks, stages=own.stages, dropout=own.dropout,
         )  # fmt: skip
 
+    def take(self, shards: Sequence[Any], which: np.ndarray, indices: np.ndarray) -> Gathered:
+        """The images at these places, decoded where they are not yet."""
+        for number, shard in enumerate(shards):
+            shard.decode(indices[which == number])
+        pixels, labels = ([getattr(shard, name) for shard in shards] for name in ("pixels", "labels"))
+        return Gathered(gathered(pixels, which, indices), gathered(labels, which, indices))
+
     def collate(
         self, examples: Sequence[Example], vocabulary: Vocabulary, seeds: np.ndarray | None
     ) -> dict[str, Tensor]:
         """`images`: float32 (n, C, H, W) from -1 to 1, channels last in memory; `labels`: int64 (n,)."""
-        pixels = _stacked(examples)
+        chosen = Gathered.of(examples)
+        pixels = chosen.pixels
         if seeds is not None and "shift" in self.settings.augment:
             pixels = augment.shift(pixels, seeds)
         if seeds is not None and "flip" in self.settings.augment:
             pixels = augment.flip(pixels, seeds)
-        return {"images": _images(pixels), "labels": torch.tensor(_ids(examples, vocabulary))}
+        return {"images": _images(pixels), "labels": _ids(chosen.labels, vocabulary)}
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Cross entropy, summed over the examples."""
@@ -124,7 +133,7 @@ class Images(Task):
     def answers(self, net: nn.Module, examples: Sequence[Example], vocabulary: Vocabulary) -> list[dict[str, Any]]:
         """`label`, `confidence`, and `ranking`: the likeliest labels with theirs."""
         device = next(net.parameters()).device
-        shares = net(_images(_stacked(examples)).to(device)).float().softmax(dim=1)
+        shares = net(_images(Gathered.of(examples).pixels).to(device)).float().softmax(dim=1)
         best = shares.topk(min(MAX_RANKING, shares.shape[1]))
         names = vocabulary.names("label")
         rankings = [
@@ -138,18 +147,14 @@ class Images(Task):
         return prediction.predicted == prediction.target
 
 
-def _stacked(examples: Sequence[Example]) -> np.ndarray:
-    return np.stack([example.pixels for example in examples])
-
-
 def _images(pixels: np.ndarray) -> Tensor:
     """uint8 (n, H, W, C) as float32 (n, C, H, W) from -1 to 1, channels last in memory."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def _ids(examples: Sequence[Example], vocabulary: Vocabulary) -> list[int]:
-    ids = vocabulary.ids("label")
+def _ids(labels: np.ndarray, vocabulary: Vocabulary) -> Tensor:
     try:
-        return [ids[example.label] for example in examples]
+        ids = np.fromiter(map(vocabulary.ids("label").__getitem__, labels), np.int64, len(labels))
     except KeyError as error:
         raise DataError(f"label {error.args[0]!r} does not occur in the training shards") from error
+    return torch.from_numpy(ids)
