@@ -19,6 +19,8 @@ from entrypoint.places import cache_directory
 from entrypoint.settings import JobConfig
 
 UNPUBLISHED = "unpublished"
+MAX_NAME_BYTES = 100
+"""Of the last part of a `train_url`: keys may be far longer than the names of folders."""
 
 
 class Aside:
@@ -32,7 +34,8 @@ class Aside:
         """Where it is, or would be."""
         url = parse_url(self._config.train_url)
         digest = hashlib.sha256(repr((url.scheme, url.parts)).encode()).hexdigest()[:12]
-        return cache_directory(self._config) / UNPUBLISHED / "-".join([*url.parts[-1:], digest])
+        name = url.parts[-1].encode(errors="replace")[:MAX_NAME_BYTES].decode(errors="ignore")
+        return cache_directory(self._config) / UNPUBLISHED / f"{name}-{digest}"
 
     def open(self) -> Store:
         """It as a store, made when missing."""
@@ -48,29 +51,44 @@ class Aside:
         if not self.path.is_dir():
             return chosen
         store = self.open()
-        found = OutputFolder(store).choose(scratch, check, start_over=True)
-        if found is None or found.lost:
-            return chosen
-        place = self.path / found.record.object.key
         try:
-            known = folder.knows(store, found.record.attempt)
+            found = self._found(folder, store, scratch, check)
         except (Damaged, FileNotFoundError) as error:
-            console.warning(f"passed over {place}: whose it is cannot be read: {error}")
+            console.warning(f"passed over what is saved in {self.path}: {error}")
             return chosen
-        if not known:
-            console.warning(f"passed over {place}: saved for a folder that is gone")
-            return chosen
-        if chosen is None or found.record.place.order > chosen.record.place.order:
+        if found is not None and (chosen is None or found.record.place.order > chosen.record.place.order):
             chosen = _committed(folder, store, found, scratch, chosen)
             console.line("checkpoint", f"{found.record.name}, saved in {self.path}, is now {chosen.record.name}")
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._remove(store, found)
         return chosen
+
+    def _found(self, folder: HeldFolder, store: Store, scratch: Path, check: Callable[[], None]) -> Chosen | None:
+        """What is saved here, whole and of this folder; None for nothing. Damaged or FileNotFoundError else."""
+        reading = OutputFolder(store)
+        try:
+            found = reading.choose(scratch, check)
+        except Damaged as error:
+            raise Damaged(reading.rejected[0].reason) from error  # without the advice, which is for an output folder
+        if found is None:
+            return None
+        if not folder.knows(store, found.record.attempt):
+            raise Damaged(f"{found.record.name} was saved for a folder that is gone")
+        for file in found.lost:
+            folder.read_ledger(file)  # whole there, or an error
+        return found
+
+    def _remove(self, store: Store, found: Chosen | None) -> None:
+        """The record first: what a kill leaves of the rest is not taken for a damaged checkpoint."""
+        if found is not None:
+            store.delete(found.record.place.record_key)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, before: Chosen | None) -> Chosen:
     old = found.record
     for file in old.ledgers:
-        folder.put_back_ledger(file, store.read(file.key))
+        if file not in found.lost:
+            folder.put_back_ledger(file, store.read(file.key))
     record = folder.publish(
         old.epoch,
         old.place.step,
@@ -85,7 +103,7 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
     )
     path = scratch / record.object.key
     shutil.move(found.path, path)
-    return replace(found, record=record, path=path, is_copy=True, rejected=before.rejected if before else ())
+    return replace(found, record=record, path=path, is_copy=True, rejected=before.rejected if before else (), lost={})
 
 
 def _copy(path: Path, writer: Writer) -> None:

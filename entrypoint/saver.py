@@ -173,7 +173,7 @@ class Saver:
         self._stop.newest = f"{record.name}, in {self._aside.path}"
         return Unpublished(
             f"{error}; the newest state, {record.name}, is saved in {self._aside.path}: submit again on this machine, "
-            "or copy what is in that folder to --train_url, records (.json) last"
+            f"or copy {record.object.key} and ledger/ from there to --train_url, and then {record.place.record_key}"
         )
 
     def _warn(self, error: Exception) -> None:
