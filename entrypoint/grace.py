@@ -10,8 +10,9 @@ MARGIN = 1.2
 class Decision(Enum):
     """What to do before leaving."""
 
-    NEW = "take a snapshot of this step, and publish it"
-    FLIGHT = "wait for the snapshot in flight, and take no other"
+    NEW = "take a snapshot of this step, and publish it after those offered before"
+    WAITING = "publish what was offered before, and take no other"
+    FLIGHT = "wait for the snapshot in flight alone: the one behind it would be too late"
     OLDER = "keep what is published, and leave at once"
 
 
@@ -22,17 +23,28 @@ class Costs:
     copy_seconds: float | None = None
     publish_seconds: float | None = None
 
-    def decide(self, seconds_left: float, seconds_in_flight: float | None) -> Decision:
+    def published(self, seconds: float, *, again: bool) -> None:
+        """Note how long a publication took. One that was tried `again` may have found its upload done before."""
+        if not again:
+            self.publish_seconds = seconds
+        elif self.publish_seconds is not None:
+            self.publish_seconds = max(self.publish_seconds, seconds)
+
+    def decide(self, seconds_left: float, seconds_in_flight: float | None, num_waiting: int) -> Decision:
         """What can be done in `seconds_left`. `seconds_in_flight`: how long a publication has been under way, if any.
 
-        What was never measured is tried: it costs nothing that is published.
+        `num_waiting` publications come after that one. What was never measured is tried: it costs nothing that is
+        published.
         """
-        copy, publish = self.copy_seconds or 0.0, self.publish_seconds
-        if publish is None:
+        if self.publish_seconds is None:
             return Decision.NEW
-        in_flight = 0.0 if seconds_in_flight is None else max(0.0, MARGIN * publish - seconds_in_flight)
-        if in_flight + MARGIN * (copy + publish) <= seconds_left:
+        publish = MARGIN * self.publish_seconds
+        in_flight = 0.0 if seconds_in_flight is None else max(0.0, publish - seconds_in_flight)
+        waiting = in_flight + num_waiting * publish
+        if waiting + MARGIN * (self.copy_seconds or 0.0) + publish <= seconds_left:
             return Decision.NEW
+        if num_waiting and waiting <= seconds_left:
+            return Decision.WAITING
         if seconds_in_flight is not None and in_flight <= seconds_left:
             return Decision.FLIGHT
         return Decision.OLDER

@@ -79,6 +79,16 @@ class Publisher(Generic[T]):
         began = self._began
         return None if began is None else time.monotonic() - began
 
+    @property
+    def num_waiting(self) -> int:
+        """How many items wait behind the one in flight, or to be taken up: none or one."""
+        return int(self._waiting is not None)
+
+    def drop_waiting(self) -> None:
+        """Give up the item that waits, if one does."""
+        with self._changed:
+            self._waiting = None
+
     def room(self) -> T | None:
         """Wait until an item may be offered; returns an earlier one that nobody needs any more, if there is one.
 

@@ -121,7 +121,11 @@ class Saver:
         """Whether a new snapshot can be published before the grace period is over, if a stop was asked for."""
         if self._publisher.has_failed:  # if only on this machine
             return True
-        self._decision = self._costs.decide(self._stop.seconds_left, self._publisher.seconds_in_flight)
+        num_waiting = self._publisher.num_waiting  # asked for first: what is taken up meanwhile counts twice at worst
+        in_flight = self._publisher.seconds_in_flight
+        self._decision = self._costs.decide(self._stop.seconds_left, in_flight, num_waiting)
+        if self._decision is Decision.FLIGHT:
+            self._publisher.drop_waiting()
         if self._decision is not Decision.NEW:
             left = max(0.0, self._stop.seconds_left)
             self._report.console.warning(
@@ -137,7 +141,7 @@ class Saver:
         with self._report.phase("publish"):
             started, previous = time.monotonic(), self._folder.parent
             record = self._commit(snapshot, self._folder.publish)
-            self._costs.publish_seconds = time.monotonic() - started
+            self._costs.published(time.monotonic() - started, again=self._publisher.has_failed)
             self.last = self._stop.newest = record.name
             if self._publisher.has_failed:
                 self._report.console.line("checkpoint", f"{record.name} is published: the store works again")

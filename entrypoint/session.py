@@ -289,7 +289,10 @@ class Session:
 
 @contextmanager
 def open_session(held: Attempt, places: Places, config: JobConfig, report: Report, stop: Stop) -> Iterator[Session]:
-    """An attempt's session. However it ends, nothing is being published any longer when it has."""
+    """An attempt's session. When it has ended nothing is being published any longer, however it ended.
+
+    Only a publication that would outlast the grace period is not waited for: the end of the process cuts it off.
+    """
     cache = ShardCache(
         Counted(places.data, report.fetched), cache_directory(config), config.cache_bytes, check=stop.check
     )

@@ -137,20 +137,55 @@ def test_a_stop_shortens_pauses_and_patience(place: Place, monkeypatch: pytest.M
     assert len(place.tried) >= 3
 
 
+def test_what_waits_can_be_dropped_and_what_is_in_flight_ends(place: Place) -> None:
+    place.gate.clear()
+    one = place.publisher()
+    for number in (1, 2):
+        one.room()
+        one.offer(number)
+    while one.seconds_in_flight is None:
+        time.sleep(0.01)
+    assert one.num_waiting == 1
+    one.drop_waiting()
+    assert one.num_waiting == 0
+    place.gate.set()
+    one.drain()
+    assert place.done == [1]
+
+
 @pytest.mark.parametrize(
-    ("copy", "publish", "left", "in_flight", "decision"),
+    ("copy", "publish", "left", "in_flight", "num_waiting", "decision"),
     [
-        (None, None, 0.1, None, Decision.NEW),  # nothing is known: it costs nothing to try
-        (1.0, 5.0, float("inf"), None, Decision.NEW),
-        (1.0, 5.0, 8.0, None, Decision.NEW),
-        (1.0, 5.0, 7.0, None, Decision.OLDER),
-        (1.0, 5.0, 9.0, 4.0, Decision.FLIGHT),  # 2 s for the one in flight, 7.2 s for a new one
-        (1.0, 5.0, 10.0, 4.0, Decision.NEW),
-        (1.0, 5.0, 1.0, 4.0, Decision.OLDER),
-        (1.0, 5.0, 1.0, 30.0, Decision.FLIGHT),  # it should be through any moment
+        (None, None, 0.1, None, 0, Decision.NEW),  # nothing is known: it costs nothing to try
+        (1.0, 5.0, float("inf"), None, 0, Decision.NEW),
+        (1.0, 5.0, 8.0, None, 0, Decision.NEW),
+        (1.0, 5.0, 7.0, None, 0, Decision.OLDER),
+        (1.0, 5.0, 9.0, 4.0, 0, Decision.FLIGHT),  # 2 s for the one in flight, 7.2 s for a new one
+        (1.0, 5.0, 10.0, 4.0, 0, Decision.NEW),
+        (1.0, 5.0, 1.0, 4.0, 0, Decision.OLDER),
+        (1.0, 5.0, 1.0, 30.0, 0, Decision.FLIGHT),  # it should be through any moment
+        (1.0, 5.0, 15.0, 4.0, 1, Decision.WAITING),  # 2 s, 6 s for the one that waits, 7.2 s for a new one
+        (1.0, 5.0, 15.5, 4.0, 1, Decision.NEW),
+        (1.0, 5.0, 7.0, 4.0, 1, Decision.FLIGHT),
+        (1.0, 5.0, 1.0, 4.0, 1, Decision.OLDER),
+        (1.0, 5.0, 7.0, None, 1, Decision.WAITING),  # offered, and not yet taken up
+        (1.0, 5.0, 5.0, None, 1, Decision.OLDER),
     ],
 )
 def test_a_stop_decides_by_measured_times(
-    copy: float | None, publish: float | None, left: float, in_flight: float | None, decision: Decision
+    copy: float | None, publish: float | None, left: float, in_flight: float | None, num_waiting: int, decision: Decision
 ) -> None:
-    assert Costs(copy, publish).decide(left, in_flight) is decision
+    assert Costs(copy, publish).decide(left, in_flight, num_waiting) is decision
+
+
+def test_a_publication_tried_again_tells_no_shorter_time() -> None:
+    costs = Costs()
+    costs.published(0.1, again=True)
+    assert costs.publish_seconds is None, "its upload may have been done before"
+    costs.published(5.0, again=False)
+    costs.published(0.1, again=True)
+    assert costs.publish_seconds == 5.0
+    costs.published(6.0, again=True)
+    assert costs.publish_seconds == 6.0
+    costs.published(4.0, again=False)
+    assert costs.publish_seconds == 4.0
