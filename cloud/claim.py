@@ -31,6 +31,8 @@ class Claim:
         self._key = key
         self.file = claim
         """What the claim file said when it was created."""
+        self._finishing = threading.Lock()
+        self._is_finished = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="sign of life", daemon=True)
         self._thread.start()
@@ -53,13 +55,17 @@ class Claim:
         return any(one is not None and one.nonce == claim.nonce for one in self._attempts.claims(claim.attempt))
 
     def finish(self, outcome: Outcome) -> None:
-        """Write what the attempt did into its claim file, which frees the folder at once.
+        """Write what the attempt did into its claim file, which frees the folder at once; the first outcome stays.
 
         Nobody else writes that key, so this needs no check, and also an attempt that lost the claim may say so.
+        Several threads may call it: one that ends the process by force need not know how far another one is.
         """
         self.stop_beating()
         fields = dict(self.file) | dict(outcome.bounded())
-        self._store.put(self._key, seal(AttemptFile(**fields)))
+        with self._finishing:
+            if not self._is_finished:
+                self._store.put(self._key, seal(AttemptFile(**fields)))
+                self._is_finished = True
 
     def stop_beating(self) -> None:
         """End the sign of life. What hangs in the store meanwhile does not hold this up for long."""

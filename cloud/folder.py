@@ -123,6 +123,7 @@ class OutputFolder:
                 unreadable.append(Rejected(str(name), str(error)))
             except FileNotFoundError:
                 continue
+        self._known = {record.place: record for record in records}  # not those that were pruned
         return records, tuple(unreadable)
 
     def _record(self, name: CheckpointName) -> Record:

@@ -155,9 +155,8 @@ class HeldFolder(OutputFolder):
             return ()
         kept = keeping.of(records)
         keys = [key for record in reversed(records) if record not in kept for key in _keys(record.place)]
-        for name in leftovers(found, self.claim.number):
-            self._uploaded.pop(name, None)
-            keys.append(name.object_key)
+        self._uploaded.clear()  # of this attempt, never committed: they are leftovers as well
+        keys += [name.object_key for name in leftovers(found, self.claim.number)]
         # What a record that cannot be read needs is not known: then every ledger stays.
         if not unreadable:
             keys += unneeded_ledgers(found, self.claim.number, kept)

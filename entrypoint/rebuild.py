@@ -15,7 +15,7 @@ from entrypoint.rounds import Rounds
 from entrypoint.settings import JobConfig
 from trainer.checkpoint import Payload
 from trainer.errors import DataError
-from trainer.ledger import Ledger, Lines
+from trainer.ledger import Ledger, Lines, Round
 from trainer.outline import Outline
 
 
@@ -54,10 +54,10 @@ def rounds_of(config: JobConfig) -> Ledger:
 def found_rounds(attempt: Attempt, chosen: Chosen, payload: Payload, rounds: Rounds) -> Found:
     """The rounds of the chosen checkpoint; lost files are rebuilt and written under a name of this attempt.
 
-    Raises LostForGood where the data does not tell any longer what they said.
+    Raises LostForGood, with nothing written, where the data does not tell any longer what they said.
     """
     outlines = tuple(Outline.from_dict(plain) for plain in payload.rounds)
-    ledger, files = Ledger(), list(chosen.record.ledgers)
+    ledger, rebuilt = Ledger(), dict[FileDigest, Round]()
     for place, file in enumerate(chosen.record.ledgers):
         if file not in chosen.lost:
             ledger = ledger.with_round(_lines(attempt.reading, file))
@@ -67,11 +67,17 @@ def found_rounds(attempt: Attempt, chosen: Chosen, payload: Payload, rounds: Rou
         except (DataError, Damaged, IndexError) as error:
             why = "it has no outline" if isinstance(error, IndexError) else error
             raise LostForGood({file: f"{chosen.lost[file]}; it cannot be rebuilt from the data: {why}"}) from error
-        files[place] = attempt.folder.write_ledger(round.number, round.to_lines())
+        rebuilt[file] = round
         ledger = ledger.with_round(round.to_lines)
+    files = tuple(_written(attempt, rebuilt[file]) if file in rebuilt else file for file in chosen.record.ledgers)
+    for file in rebuilt:
         rounds.rebuilt(file.key, chosen.lost[file])
     missing = [Outline.of(ledger.round(number + 1)) for number in range(len(outlines), len(ledger))]
-    return Found(ledger, tuple(files), (*outlines, *missing))
+    return Found(ledger, files, (*outlines, *missing))
+
+
+def _written(attempt: Attempt, round: Round) -> FileDigest:
+    return attempt.folder.write_ledger(round.number, round.to_lines())
 
 
 def _lines(folder: OutputFolder, file: FileDigest) -> Lines:

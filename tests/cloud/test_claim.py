@@ -88,6 +88,28 @@ def test_after_an_outcome_the_next_one_does_not_wait(store: Store) -> None:
     assert store.read(life_key(3)) == beats
 
 
+def test_of_several_outcomes_the_first_that_is_written_stays(local: Store) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(Wrapped):
+        def put(self, key: str, data: bytes) -> None:
+            if key == attempt_key(1):
+                begun.set()
+                assert go.wait(10)
+            super().put(key, data)
+
+    one = claim(Failing(Slow(local), "put", lambda key: key == attempt_key(1), after=False))
+    with pytest.raises(Unreachable):
+        one.finish(DONE)  # an outcome that never arrived is none
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(one.finish, Outcome(outcome="stopped", exit_code=143))
+        assert begun.wait(10)
+        second = pool.submit(one.finish, DONE)
+        go.set()
+        first.result(), second.result()
+    assert json.loads(local.read(attempt_key(1)))["outcome"] == "stopped"
+
+
 def test_a_live_holder_is_named_and_left_alone(store: Store, ended: Callable[[Claim], Claim]) -> None:
     ended(claim(store, beat_seconds=0.05))
     told: list[str] = []

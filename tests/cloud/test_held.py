@@ -1,6 +1,8 @@
 """Commits and prunes: only while the claim is held, and in an order in which nothing can be lost."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -279,6 +281,16 @@ def test_who_lost_the_claim_prunes_nothing(local: Store) -> None:
     with pytest.raises(ClaimLost):
         folder.prune(KEEP_TWO)
     assert checkpoints(local) == before
+
+
+def test_records_of_pruned_checkpoints_are_forgotten(local: Store) -> None:
+    folder = held(local)
+    published = []
+    for epoch in range(1, 12):
+        published.append(weakref.ref(publish(folder, epoch)))
+        folder.prune(KEEP_TWO)
+    gc.collect()
+    assert sum(one() is not None for one in published) <= 3, "the two that are kept, and one pruned just now"
 
 
 def test_leftovers_go_whoever_left_them(local: Store) -> None:

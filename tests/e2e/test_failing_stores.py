@@ -240,7 +240,8 @@ def test_credentials_that_are_replaced_in_their_file_are_found(
     said = failing.submit(
         acts={
             3: lambda: failing.faults.begin("", "", expired),
-            6: lambda: time.sleep(1.0),
+            **slow(4, 5),  # a checkpoint is due after each
+            6: lambda: time.sleep(1.0),  # and is refused meanwhile
             9: lambda: write(ROTATED_KEY),
         }
     )

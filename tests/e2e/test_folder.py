@@ -150,6 +150,19 @@ def test_an_older_checkpoint_does_without_a_ledger_that_is_lost_for_good(three):
     assert "cannot be rebuilt from the data: its shards were edited" in rejected(said)["ckpt_4-a4"]
 
 
+def test_what_was_rebuilt_for_a_checkpoint_that_is_given_up_is_not_in_the_way(three):
+    """Round 2 can be rebuilt and round 3 cannot: from round 1 on another round 2 is formed, of all that is there."""
+    for number in (2, 3):
+        write_digits(three.data / f"{number}.tar", 20 * number, 20 * number + 20)
+        three.trained()
+    for path in (*three.run.glob("ledger/round-000[23]-*"), *three.run.glob("ckpt_4-a4.*")):
+        path.unlink()
+    write_digits(three.data / "3.tar", 80, 110)
+    said = three.trained()
+    assert (said.outcome["resumed_from"], said.outcome["round"]) == ("ckpt_3-a3", 2)
+    assert said.outcome["appended_shards"] == ["2.tar", "3.tar"]
+
+
 def test_several_rounds_are_rebuilt_with_what_was_edited_skipped_and_removed(points_job):
     job = points_job
     bad = ("--on_bad_example", "skip", "--replay", "1")
