@@ -19,7 +19,7 @@ class UnfinishedUploads:
     def abort(self, prefix: str, which: Callable[[str], bool]) -> int:
         """Abort those of keys below `prefix` that `which` picks by what follows it; how many there were.
 
-        None where botocore is not installed or may not list them: what stays is invisible and harms nobody.
+        0 where botocore is not installed or may not list them: what stays is invisible and harms nobody.
         """
         try:
             import botocore.session

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 from entrypoint.console import Console
 from entrypoint.settings import FIELDS, JobConfig, is_for_training
@@ -23,39 +24,15 @@ class Command:
     run: Run
 
 
-def _train(config: JobConfig, stop: Stop, console: Console) -> int:
-    from entrypoint.job import run
+def _run_of(module: str) -> Run:
+    """`run` of a module of this package, imported when it is called."""
 
-    stop.check()  # a signal during the imports: nothing was begun, so nothing needs to be saved
-    return run(config, stop, console)
+    def run(config: JobConfig, stop: Stop, console: Console) -> int:
+        command: Run = import_module(f"entrypoint.{module}").run
+        stop.check()  # a signal during the imports: nothing was begun, so nothing needs to be saved
+        return command(config, stop, console)
 
-
-def _index(config: JobConfig, stop: Stop, console: Console) -> int:
-    from entrypoint.index import run
-
-    stop.check()
-    return run(config, stop, console)
-
-
-def _verify(config: JobConfig, stop: Stop, console: Console) -> int:
-    from entrypoint.verify import run
-
-    stop.check()
-    return run(config, stop, console)
-
-
-def _predict(config: JobConfig, stop: Stop, console: Console) -> int:
-    from entrypoint.predict import run
-
-    stop.check()
-    return run(config, stop, console)
-
-
-def _evaluate(config: JobConfig, stop: Stop, console: Console) -> int:
-    from entrypoint.evaluate import run
-
-    stop.check()
-    return run(config, stop, console)
+    return run
 
 
 _TRAIN_READS = [name for name, field in FIELDS.items() if is_for_training(field)]
@@ -75,30 +52,30 @@ COMMANDS: Mapping[str, Command] = {
         help="train, or continue what an earlier submission began",
         required=("train_url", "data_url", "task"),
         reads=frozenset(_TRAIN_READS),
-        run=_train,
+        run=_run_of("job"),
     ),
     "index": Command(
         help="write an index beside the shards, which spares the census of them",
         required=("data_url", "task"),
         reads=frozenset(_INDEX_READS.split()),
-        run=_index,
+        run=_run_of("index"),
     ),
     "verify": Command(
         help="check an output folder byte for byte, and say what is wrong; writes nothing",
         required=("train_url",),
         reads=frozenset(_VERIFY_READS.split()),
-        run=_verify,
+        run=_run_of("verify"),
     ),
     "predict": Command(
         help="what the model of a job says to each line of a file",
         required=("model", "input"),
         reads=frozenset(_PREDICT_READS.split()),
-        run=_predict,
+        run=_run_of("predict"),
     ),
     "evaluate": Command(
         help="the scores of the model of a job on any shards",
         required=("model", "data_url"),
         reads=frozenset(_EVALUATE_READS.split()),
-        run=_evaluate,
+        run=_run_of("evaluate"),
     ),
 }
