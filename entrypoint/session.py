@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.cache import ShardCache
-from cloud.errors import CacheTooSmall, CloudError, Damaged, StoreError, UrlError
+from cloud.errors import CacheTooSmall, CloudError, Damaged, NoSuchBucket, StoreError, Unreachable, UrlError
 from cloud.records import FileDigest
 from cloud.wrapped import Counted
 from entrypoint.attempt import Attempt
@@ -107,6 +107,11 @@ class Session:
             round = replace(round, starts_from=self._initial.origin if self._initial else "")
             self._begin(round)
         return self._train(round)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a round, so that the data was found once."""
+        return len(self._ledger) > 0
 
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
@@ -308,8 +313,16 @@ def open_session(held: Attempt, places: Places, config: JobConfig, report: Repor
     except (DataError, Damaged, CacheTooSmall, StoreError, UrlError) as error:
         if session is not None:
             session.rescue(error)
+        if isinstance(error, NoSuchBucket) and (held.chosen is not None or (session is not None and session.has_begun)):
+            raise _gone(error) from error
         raise
     finally:
         if session is not None:
             session.saver.abandon()
         cache.close()
+
+
+def _gone(error: NoSuchBucket) -> Unreachable:
+    """What was there when the first round was formed is no wrong setting: it may come back."""
+    what = str(error).partition(";")[0]
+    return Unreachable(f"{what}, though it was there before: bring it back (is it mounted?), then submit again")

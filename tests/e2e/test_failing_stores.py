@@ -261,6 +261,26 @@ def test_a_folder_that_goes_away_is_an_error_of_the_store(toy: Inside, tmp_path:
     assert not toy.run.exists(), "no half of it is made anew"
 
 
+@pytest.mark.parametrize("when", ["before", "while it trains", "at the end"])
+def test_data_that_goes_away_is_an_error_of_the_store_and_a_wrong_url_is_none(
+    toy: Inside, tmp_path: Path, when: str
+) -> None:
+    Acting.passes, Acting.acts, away, num_epochs = 0, {}, tmp_path / "away", 12
+    toy.arguments = (*ARGUMENTS, "--epochs", num_epochs, "--memory_bytes", "0")  # each epoch reads the shards again
+    assert "no such folder; create it or mend the path" in toy.refused(78, data=tmp_path / "wrong")
+    if when == "before":
+        toy.trained()
+        toy.data.rename(away)
+    else:
+        Acting.acts = {4 if when == "while it trains" else num_epochs * 8: lambda: toy.data.rename(away)}
+    said = toy.submit()
+    assert said.code == 74, said.err
+    assert f"{toy.data}: no such folder, though it was there before: bring it back" in said.error
+    away.rename(toy.data)
+    Acting.acts = {}
+    assert toy.trained().outcome["outcome"] == ("done" if when == "while it trains" else "nothing_new")
+
+
 def test_a_folder_that_becomes_read_only_or_empty_keeps_what_was_trained(toy: Inside) -> None:
     toy.run.mkdir()
     with mounted("-t", "tmpfs", "-o", "size=10m", "tmpfs", toy.run):
