@@ -8,6 +8,11 @@ with atheris.instrument_imports(include=["cloud", "trainer.tasks.nlu", "trainer.
     from tests.fuzz.readers import READERS
 
 
+def give(data: bytes) -> None:
+    """To libFuzzer an answer would mean something else."""
+    READERS[sys.argv[1]](data)
+
+
 if __name__ == "__main__":
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], READERS[sys.argv[1]])
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], give)
     atheris.Fuzz()

@@ -11,6 +11,12 @@ BYTES = st.binary(max_size=3) | st.sampled_from(
 )
 
 
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in READERS for seed in SEEDS[name]])
+def test_what_a_fuzzer_starts_from_is_accepted(name: str, seed: bytes) -> None:
+    assert READERS[name](seed)
+    assert not READERS[name](b"\xff\x00" + seed), "a reader that accepts everything would show nothing"
+
+
 @pytest.mark.parametrize("name", READERS)
 @settings(max_examples=40, deadline=None)
 @given(st.data())
