@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from threading import Timer
@@ -142,15 +142,20 @@ def expect(condition: bool, otherwise: str) -> None:
         raise NotAsToldError(otherwise)
 
 
+def tell(story: Callable[[], None]) -> None:
+    """A story as a program: it exits with 1 when anything in it is not as told."""
+    try:
+        story()
+    except NotAsToldError as error:
+        sys.exit(f"NOT AS TOLD: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def say(text: str) -> None:
     """The next part of the story."""
     print(f"\n{text}", flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except NotAsToldError as error:
-        sys.exit(f"NOT AS TOLD: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    tell(main)

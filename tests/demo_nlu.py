@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.demo import NotAsToldError, expect, say
+from tests.demo import expect, say, tell
 
 FOLDER = Path("demo-nlu-run")
 DATA, RUN = FOLDER / "data", FOLDER / "run"
@@ -126,9 +126,4 @@ def check(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except NotAsToldError as error:
-        sys.exit(f"NOT AS TOLD: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    tell(main)

@@ -82,8 +82,3 @@ def attempts(store: Store, *epochs: int) -> None:
         folder = held(store)
         publish(folder, epoch, data=b"state of epoch %d" % epoch)
         folder.claim.finish(DONE)
-
-
-def flipped(data: bytes) -> bytes:
-    """The same with one bit changed."""
-    return data[:3] + bytes([data[3] ^ 1]) + data[4:]

@@ -11,8 +11,8 @@ from cloud.folder import OutputFolder
 from cloud.records import Record
 from cloud.sealed import seal
 from cloud.store import Store
-from tests.cloud.folders import DONE, attempts, flipped, held, new_folder, publish
-from tests.cloud.wrappers import Failing, Far, Wrapped
+from tests.cloud.folders import DONE, attempts, held, new_folder, publish
+from tests.cloud.wrappers import Failing, Far, Noisy, Wrapped, flipped
 
 Bytes = Callable[[bytes], bytes]
 
@@ -144,15 +144,7 @@ def test_a_byte_that_was_wrong_once_is_read_again(store: Store) -> None:
     attempts(store, 1)
     noisy = {"ckpt_1-a1.json", "ckpt_1-a1.pth", "ledger/round-0001-a1.jsonl.zst", "attempts/000001.json"}
 
-    class Noisy(Far):
-        def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-            data = super().read(key, start, end)
-            if key not in noisy:
-                return data
-            noisy.remove(key)
-            return flipped(data)
-
-    assert bad(Noisy(store)) == {}
+    assert bad(Noisy(store, noisy)) == {}
     assert not noisy
 
 

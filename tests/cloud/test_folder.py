@@ -11,8 +11,8 @@ from cloud.names import CheckpointName
 from cloud.records import FileDigest
 from cloud.sealed import seal
 from cloud.store import Store
-from tests.cloud.folders import DONE, attempts, flipped, held, new_folder, publish
-from tests.cloud.wrappers import Failing, Far, Wrapped
+from tests.cloud.folders import DONE, attempts, held, new_folder, publish
+from tests.cloud.wrappers import Failing, Far, Noisy, Wrapped, flipped
 
 
 def no_check() -> None:
@@ -172,15 +172,7 @@ def test_the_way_may_damage_bytes_once(store: Store, tmp_path: Path) -> None:
 
     noisy = {"ckpt_2-a2.json", "ckpt_2-a2.pth", "ledger/round-0001-a2.jsonl.zst"}
 
-    class Noisy(Far):
-        def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-            data = super().read(key, start, end)
-            if key not in noisy:
-                return data
-            noisy.remove(key)
-            return flipped(data)
-
-    assert chosen(Noisy(store), tmp_path) == ("ckpt_2-a2", {})
+    assert chosen(Noisy(store, noisy), tmp_path) == ("ckpt_2-a2", {})
     assert not noisy
 
 

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 from cloud.errors import Unreachable
-from cloud.store import Entry, Store
+from cloud.store import Entry, Store, Writer
 from cloud.wrapped import Wrapped
 
 
@@ -98,7 +99,7 @@ class Cutting(Wrapped):
 
 
 class Doubling(Wrapped):
-    """Sends every put and create twice, as a proxy does that repeats what it got no answer to."""
+    """Sends all that changes something twice, as a proxy does that repeats what it got no answer to."""
 
     def put(self, key: str, data: bytes) -> None:
         self.inner.put(key, data)
@@ -107,3 +108,49 @@ class Doubling(Wrapped):
     def create(self, key: str, data: bytes) -> None:
         self.inner.create(key, data)
         self.inner.create(key, data)
+
+    def delete(self, key: str) -> None:
+        self.inner.delete(key)
+        self.inner.delete(key)
+
+    @contextmanager
+    def writer(self, key: str) -> Iterator[Writer]:
+        written = _Twice()
+        with self.inner.writer(key) as writer:
+            written.first = writer
+            yield written
+        with self.inner.writer(key) as writer:
+            writer.write(bytes(written.data))
+
+
+class _Twice:
+    """Writes, and remembers what."""
+
+    first: Writer
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes, /) -> int:
+        self.data += data
+        return self.first.write(data)
+
+
+class Noisy(Far):
+    """Flips a bit in what is read first from each of `keys`, as the way here can; those still in it were not read."""
+
+    def __init__(self, inner: Store, keys: set[str]) -> None:
+        super().__init__(inner)
+        self.keys = keys
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        data = super().read(key, start, end)
+        if key not in self.keys:
+            return data
+        self.keys.remove(key)
+        return flipped(data)
+
+
+def flipped(data: bytes) -> bytes:
+    """The same with one bit changed."""
+    return data[:3] + bytes([data[3] ^ 1]) + data[4:]

@@ -14,7 +14,8 @@ from cloud.store import Store, Writer
 from entrypoint.aside import Aside
 from entrypoint.console import Console
 from entrypoint.settings import JobConfig
-from tests.cloud.folders import DONE, flipped, held
+from tests.cloud.folders import DONE, held
+from tests.cloud.wrappers import flipped
 
 
 @dataclass

@@ -173,7 +173,12 @@ def test_what_waits_can_be_dropped_and_what_is_in_flight_ends(place: Place) -> N
     ],
 )
 def test_a_stop_decides_by_measured_times(
-    copy: float | None, publish: float | None, left: float, in_flight: float | None, num_waiting: int, decision: Decision
+    copy: float | None,
+    publish: float | None,
+    left: float,
+    in_flight: float | None,
+    num_waiting: int,
+    decision: Decision,
 ) -> None:
     assert Costs(copy, publish).decide(left, in_flight, num_waiting) is decision
 
