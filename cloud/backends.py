@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # An endpoint that drops packets is given up after two attempts to connect, 10 s; one that stalls after 10 s.
 _QUICK: dict[str, str] = {"connect_timeout": "5s", "read_timeout": "10s", "timeout": "10m"}
 _QUICK_RETRY_SECONDS = 6
-# The parts of an upload share the line: on 10 Mbit/s those in flight need 54 s.
+# The parts of an upload share the line: on 10 Mbit/s those in flight need 54 s. A read_timeout would not find a stall
+# sooner: it runs while a request is still being sent, and would cut off a slow one that moves.
 _PATIENT: dict[str, str] = {"connect_timeout": "5s", "timeout": "60s"}
 _PATIENT_RETRY_SECONDS = 12
 _NUM_RETRIES = 3

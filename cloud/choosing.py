@@ -33,7 +33,7 @@ class Chooser:
 
     Afterwards `bad` says why the records newer than the chosen one cannot be used, `rejected` (at most 100) that and
     why other files are none, `ledgers` holds the bytes of the ledger files that were verified, and `lost` says why
-    others are not whole. A checkpoint that needs one of `given_up`, which were lost for good, is passed over.
+    others are not whole. A checkpoint of which a file is in `given_up`, for the reason there, is passed over.
     """
 
     def __init__(
@@ -99,10 +99,11 @@ class Chooser:
     def _verified(self, name: CheckpointName, found: Survey, *, holes_count: bool) -> tuple[Record, Path]:
         record = load_record(self._store, name)
         _check_size(record.object, found)
-        for file in record.ledgers:
-            self._check()
+        for file in (record.object, *record.ledgers):
             if file in self._given_up:
                 raise Damaged(self._given_up[file])
+        for file in record.ledgers:
+            self._check()
             if file not in self.ledgers:
                 self._read_ledger(file, found, holes_count=holes_count)
         path = self._store.local_path(record.object.key)

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,8 @@ class Aside:
         if found is not None:
             store.delete(found.record.place.record_key)
         shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()  # unless there is another folder's
 
 
 def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, before: Chosen | None) -> Chosen:

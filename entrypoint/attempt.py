@@ -35,7 +35,7 @@ class Attempt:
     choose: Callable[[Mapping[FileDigest, str]], Chosen | None]
 
     def without(self, given_up: Mapping[FileDigest, str]) -> "Attempt":
-        """The same with the newest checkpoint that needs none of these ledger files, which are lost for a reason."""
+        """The same with the newest checkpoint that has none of these files, which are of no use for a reason."""
         chosen = self.choose(given_up)
         self.folder.parent = chosen.record if chosen else None
         return replace(self, chosen=chosen)

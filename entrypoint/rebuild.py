@@ -19,8 +19,8 @@ from trainer.ledger import Ledger, Lines, Round
 from trainer.outline import Outline
 
 
-class LostForGood(Exception):
-    """Ledger files that are lost and cannot be rebuilt, each with the reason: an older checkpoint must do."""
+class OfNoUse(Exception):
+    """Files for which an older checkpoint must do, each with the reason: lost for good, or those of another run."""
 
     def __init__(self, files: Mapping[FileDigest, str]) -> None:
         super().__init__(next(iter(files.values())))
@@ -54,7 +54,7 @@ def rounds_of(config: JobConfig) -> Ledger:
 def found_rounds(attempt: Attempt, chosen: Chosen, payload: Payload, rounds: Rounds) -> Found:
     """The rounds of the chosen checkpoint; lost files are rebuilt and written under a name of this attempt.
 
-    Raises LostForGood, with nothing written, where the data does not tell any longer what they said.
+    Raises OfNoUse, with nothing written, where the data does not tell any longer what they said.
     """
     outlines = tuple(Outline.from_dict(plain) for plain in payload.rounds)
     ledger, rebuilt = Ledger(), dict[FileDigest, Round]()
@@ -66,7 +66,7 @@ def found_rounds(attempt: Attempt, chosen: Chosen, payload: Payload, rounds: Rou
             round = rounds.again(ledger, outlines[place])
         except (DataError, Damaged, IndexError) as error:
             why = "it has no outline" if isinstance(error, IndexError) else error
-            raise LostForGood({file: f"{chosen.lost[file]}; it cannot be rebuilt from the data: {why}"}) from error
+            raise OfNoUse({file: f"{chosen.lost[file]}; it cannot be rebuilt from the data: {why}"}) from error
         rebuilt[file] = round
         ledger = ledger.with_round(round.to_lines)
     files = tuple(_written(attempt, rebuilt[file]) if file in rebuilt else file for file in chosen.record.ledgers)

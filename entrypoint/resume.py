@@ -1,7 +1,7 @@
 """Continuing from the checkpoint that was chosen, ours or somebody's own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from cloud.errors import Damaged
 from cloud.folder import Chosen, OutputFolder
 from cloud.records import FileDigest, Record, Rejected
 from entrypoint.attempt import Attempt
-from entrypoint.rebuild import LostForGood, found_rounds
+from entrypoint.rebuild import OfNoUse, found_rounds
 from entrypoint.rounds import Rounds
 from entrypoint.settings import JobConfig, changed, settings_by_class
 from trainer import checkpoint
@@ -48,16 +48,16 @@ def resume(attempt: Attempt, task: Task, config: JobConfig, device: torch.device
     """The state of the newest good checkpoint, all of it checked before any is applied; None where there is none.
 
     Raises Incompatible for a whole checkpoint that does not fit the settings: never a reason to take an older one. One
-    whose ledger is lost, and cannot be found out from the data, is a reason; Damaged when none is left.
+    whose ledger is lost, and cannot be found out from the data, is a reason, and one of another run, which somebody
+    put here; Damaged when none is left.
     """
     given_up: dict[FileDigest, str] = {}
-    while attempt.chosen is not None:
-        record = attempt.chosen.record
-        payload = _payload(attempt.chosen)
-        check_run_settings(config, task, payload.settings.get("run", {}))
+    while (chosen := attempt.chosen) is not None:
+        record, payload = chosen.record, _payload(chosen)
         try:
-            found = found_rounds(attempt, attempt.chosen, payload, rounds)
-        except LostForGood as error:
+            _check_own(attempt, record, payload, config, task)
+            found = found_rounds(attempt, chosen, payload, rounds)
+        except OfNoUse as error:
             given_up |= error.files
             attempt = attempt.without(given_up)
             continue
@@ -155,6 +155,36 @@ def check_run_settings(config: JobConfig, task: Task, stored: Mapping[str, Any])
                 f"{setting}: found {found} in {url}, expected {expected}; it is fixed for a folder: "
                 "go back to what was found, or use another --train_url"
             )
+
+
+def _check_own(attempt: Attempt, record: Record, payload: Payload, config: JobConfig, task: Task) -> None:
+    """Incompatible when the checkpoint does not fit the settings; OfNoUse when those before it do."""
+    try:
+        check_run_settings(config, task, payload.settings.get("run", {}))
+    except Incompatible as error:
+        if not _is_anothers(record, attempt, config, task):
+            raise
+        what = str(error).partition(";")[0]
+        raise OfNoUse({record.object: f"of another run than the checkpoints before it: {what}"}) from error
+
+
+def _is_anothers(newest: Record, attempt: Attempt, config: JobConfig, task: Task) -> bool:
+    """Whether an older checkpoint, with other settings fixed for the folder, does fit: they are not of one run."""
+    for record in attempt.folder.records():
+        run = record.settings.get("run")
+        if isinstance(run, dict) and _differ(run, newest.settings.get("run")):
+            with suppress(Incompatible):
+                check_run_settings(config, task, run)
+                return True
+    return False
+
+
+def _differ(one: Mapping[str, Any], other: Any) -> bool:
+    """Whether two checkpoints tell of other settings, as far as both know them: versions may add some."""
+    both = one.keys() & other.keys() if isinstance(other, dict) else ()
+    return any(
+        _differ(one[name], other[name]) if isinstance(one[name], dict) else one[name] != other[name] for name in both
+    )
 
 
 def adoptable(folder: OutputFolder, config: JobConfig, scratch: Path, check: Callable[[], None]) -> Resumed:

@@ -144,6 +144,21 @@ def damages(folders: Folders, seed: int, num: int) -> list[Damage]:
     return [Damage(path, kind, drawn.random(), drawn.randrange(99)) for path, kind in picked]
 
 
+def test_a_checkpoint_of_another_run_is_passed_over(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folders.run, run)
+    name = max(path.stem for path in run.glob("ckpt_*-a3.pth"))
+    for suffix in (".pth", ".json"):
+        shutil.copyfile(folders.other / f"{name}{suffix}", run / f"{name}{suffix}")
+    code, err = submit(folders.data, run, *LAST)
+    assert code == 0, err
+    assert f"passed over {name}: of another run than the checkpoints before it: --seed: found 1" in err
+    end = newest(run)
+    assert not [part for part in ("net", "optimizer") if first_difference(folders.end[part], end[part], part)]
+    code, err = submit(folders.data, run, *LAST, "--seed", "5")
+    assert code == 78 and "--seed: found 0" in err, "the settings do not fit: no reason to go back"
+
+
 @given(data=st.data())
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_damaged_is_found_and_the_newest_that_is_whole_is_chosen(
