@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.crash.forks import Forks
 from tests.crash.ground import ARGUMENTS, Ground, Run
-from tests.crash.kills import PHASES
+from tests.crash.kills import PHASES, refused
 from tests.crash.tripwire import Kill, When
 from tests.servers import S3Server
 
@@ -18,7 +18,8 @@ Trial = tuple[str, Sequence[Kill]]
 
 BALLAST = ("--set", "num_ballast=1500000")  # 6 MB: an upload of two parts
 SAMPLED: Mapping[tuple[str, When], int] = {
-    ("snapshot", "before"): 40, ("snapshot", "after"): 40, ("upload", "middle"): 60
+    ("snapshot", "before"): 40, ("snapshot", "after"): 40, ("upload", "middle"): 60,
+    ("aside", "middle"): 20,
 }  # fmt: skip
 """Moments of which a run has hundreds; of them that many are taken."""
 
@@ -30,6 +31,9 @@ NUM_TIMES = 60
 NUM_PER_MOMENT = 20
 LAST = ("export", "leave")
 """Phases at the end of a run: after a kill there only those come that a run with nothing to do has."""
+
+ASIDE = ("aside", "back")
+"""Phases of a run that is saved on this machine first, because its store refuses."""
 
 EARLY = ("life", "claim", "fetch", "restore", "census")
 """Phases that any submission has."""
@@ -46,9 +50,17 @@ def ground_of(kind: str, folder: Path, server: S3Server | None) -> Ground:
 
 
 def moments(ground: Ground, forks: Forks) -> Moments:
-    """How often each moment comes in a run that nobody disturbs."""
+    """How often each moment comes in a run that nobody disturbs, and in one that begins on this machine."""
     run = Run(ground, "counting")
     assert run.submit(forks, 2) == 0, run.said()
+    found = _passed(run)
+    aside = Run(ground, "counting-aside")
+    assert (refused(aside, forks), aside.submit(forks, 2)) == (74, 0), aside.said()
+    found |= {moment: num for moment, num in _passed(aside).items() if moment[0] in ASIDE}
+    return found
+
+
+def _passed(run: Run) -> dict[tuple[str, When], int]:
     lines = map(json.loads, (run.folder / "note").read_text().splitlines())
     run.remove()
     return {(phase, when): num for line in lines for phase, when, num in line["passed"]}

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from cloud.errors import Unreachable
 from cloud.store import Entry, Store, Writer
-from tests.cloud.wrappers import Doubling, Wrapped
+from tests.cloud.wrappers import Doubling, Failing, Wrapped
 
 T = TypeVar("T")
 
@@ -34,13 +35,24 @@ def install() -> None:
     places.open_store = open_store
 
 
+def refuse_checkpoints() -> None:
+    """From now on no checkpoint can be committed, and what is trained is saved on this machine at once."""
+    from entrypoint import places
+
+    plain = places.open_output
+    places.open_output = lambda config: Failing(
+        plain(config), "create", lambda key: key.startswith("ckpt_"), after=False, times=sys.maxsize
+    )
+    os.environ["PERDURE_MAX_UNPUBLISHED_SECONDS"] = "0"
+
+
 class Unreliable(Wrapped):
-    """Raises Unreachable before or after the effect, cuts what is read, or sleeps; never twice in a row for a key."""
+    """Raises Unreachable before or after the effect, cuts what is read, or sleeps; never cuts a key twice in a row."""
 
     def __init__(self, inner: Store, rng: random.Random) -> None:
         super().__init__(inner)
         self._rng = rng
-        self._last: set[str] = set()
+        self._cut: set[str] = set()
         self._lock = threading.Lock()
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[Entry]:
@@ -72,8 +84,8 @@ class Unreliable(Wrapped):
         fault = self._fault(key)
         with self.inner.writer(key) as writer:
             yield writer
-            if fault == "before":
-                raise Unreachable(f"{key}: no answer, as the test wants it")
+            self._with(fault if fault in ("before", "delay") else "", key, lambda: None)
+        self._with(fault if fault == "after" else "", key, lambda: None)
 
     def _run(self, key: str, effect: Callable[[], T]) -> T:
         return self._with(self._fault(key), key, effect)
@@ -90,8 +102,8 @@ class Unreliable(Wrapped):
 
     def _fault(self, key: str) -> str:
         with self._lock:
-            if key in self._last or self._rng.random() >= SHARE:
-                self._last.discard(key)
-                return ""
-            self._last.add(key)
-            return self._rng.choice(FAULTS)
+            fault = self._rng.choice(FAULTS) if self._rng.random() < SHARE else ""
+            if fault == "truncate" and key in self._cut:  # what stays cut is damaged
+                fault = ""
+            (self._cut.add if fault == "truncate" else self._cut.discard)(key)
+            return fault

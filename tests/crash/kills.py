@@ -6,11 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cloud.errors import CloudError
+from cloud.open import open_store
 from tests.crash.forks import Forks
 from tests.crash.ground import Ground, Run, check_clean, check_exact, check_whole, unfinished_uploads
 from tests.crash.tripwire import KILLED, Kill
 
-PHASES = ("claim", "fetch", "census", "step", "snapshot", "upload", "record", "prune", "export", "leave")
+PHASES = (
+    "claim",
+    "fetch",
+    "census",
+    "step",
+    "snapshot",
+    "upload",
+    "record",
+    "prune",
+    "export",
+    "leave",
+    "aside",
+    "back",
+)
 """Each is killed at least 20 times; others (restore, ledger, check, life, evaluate, metrics, any) come beside them."""
 
 
@@ -63,16 +77,26 @@ def trial(ground: Ground, forks: Forks, name: str, kills: Sequence[Kill]) -> Tal
     return tally
 
 
+def refused(run: Run, forks: Forks, kill: Kill | None = None) -> int:
+    """A submission whose store takes no checkpoint: 74, and the newest state on this machine; 0 if nothing was left."""
+    return run.submit(forks, 2, kill=kill, patch="tests.crash.faults:refuse_checkpoints")
+
+
 def _killed(run: Run, forks: Forks, kill: Kill, tally: Tally) -> None:
     """One submission that is to be killed, and its folder right afterwards."""
-    code = run.submit(forks, 2, kill=kill)
+    if kill.phase == "back":
+        assert refused(run, forks) in (0, 74)
+        tally.num_submissions += 1
+    code = refused(run, forks, kill) if kill.phase == "aside" else run.submit(forks, 2, kill=kill)
     tally.num_submissions += 1
     if code in (KILLED, -9):
         tally.kills[last_kill(run)] += 1
     else:
-        assert code == 0, f"exit code {code}"
+        assert code == 0 or (code == 74 and kill.phase == "aside"), f"exit code {code}"
         tally.missed.append(kill)
     check_whole(run.store)
+    for aside in run.scratch.glob("perdure-cache-*/unpublished/*"):
+        check_whole(open_store(str(aside)))
     tally.num_unfinished += len(unfinished_uploads(run))
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.crash.tripwire import Kill, Tripwire, Wired, data_phase, output_phase
+from tests.crash.tripwire import Kill, Tripwire, Wired, aside_phase, data_phase, output_phase
 
 HANGS_SECONDS = 100
 
@@ -65,12 +65,14 @@ def run(submission: Submission) -> int:
 def _install(wire: Tripwire) -> None:
     """Around the places where the job opens its stores; where there is no store, around the method itself."""
     from cloud import objects
-    from entrypoint import places, saver, session
+    from entrypoint import aside, places, saver, session
     from trainer.loop import Training
 
     open_output, open_data = places.open_output, places.open_data
     places.open_output = lambda config: Wired(open_output(config), wire, output_phase)
     places.open_data = lambda config: Wired(open_data(config), wire, data_phase)
+    open_here = aside.open_store
+    aside.open_store = lambda url, writable: Wired(open_here(url, writable=writable), wire, aside_phase)
     objects.PART_BYTES = 5 * 2**20  # the least that S3 allows: an upload of several parts stays small
     Training._step = wire.around("step", Training._step)
     saver.HostCopy.take = wire.around("snapshot", saver.HostCopy.take)

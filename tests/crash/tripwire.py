@@ -153,6 +153,11 @@ def output_phase(method: str, key: str) -> str:
     return "fetch" if thread == "predownload" or key else "claim"
 
 
+def aside_phase(method: str, key: str) -> str:
+    """Operations on what is saved on this machine: while it is saved, and when the next submission takes it back."""
+    return "aside" if threading.current_thread().name == "publisher" else "back"
+
+
 def data_phase(method: str, key: str) -> str:
     """Operations on the data are the census; what it fetched is kept for training."""
     return "census"
