@@ -30,7 +30,6 @@ def run(config: JobConfig, stop: Stop, console: Console) -> int:
         console = Console(config.log_format, out=sys.stderr)  # stdout is for the scores
     with fetched_model(config, stop) as model:
         config = config.model_copy(update={"task": config.task or str(model.config["task"])})
-    model.task.cache_directory = cache_directory(config) / "task"
     data = open_data(config)
     cache = ShardCache(data, cache_directory(config), config.cache_bytes, check=stop.check)
     try:

@@ -15,7 +15,7 @@ from cloud.store import Store
 from cloud.transfer import Digester, fetch
 from cloud.urls import without_credentials
 from entrypoint.errors import SettingsError
-from entrypoint.places import options
+from entrypoint.places import cache_directory, options
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer import exported
@@ -38,7 +38,8 @@ def fetched_model(config: JobConfig, stop: Stop) -> Iterator[Model]:
     with scratch_directory() as scratch:
         folder = _fetched(store, _place(store, config), scratch, stop)
         try:
-            model = exported.load(folder, config.task, config.sets, pick_device(config))
+            kept = cache_directory(config) / "task"
+            model = exported.load(folder, config.task, config.sets, pick_device(config), kept)
         except CheckpointError as error:
             raise CheckpointError(str(error).replace(str(folder), shown_url(config.model))) from error
     yield model

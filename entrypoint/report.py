@@ -106,8 +106,8 @@ class Report:
                 text = f"{count(len(keys), 'shard')} {what} since trained: {shown(keys)}"
                 self.console.line("data", text, **{what: list(keys)})
 
-    def data(self, round: "Round", num_same: int) -> None:
-        """The data of a new round."""
+    def data(self, round: "Round", num_same: int, labels: Sequence[str]) -> None:
+        """The data of a new round; `labels` are those that nobody knows yet."""
         new = [shard for shard in round.shards if shard.split == "train"]
         self._facts["new_examples"] = self._facts.get("new_examples", 0) + round.num_new
         edited = sum(1 for shard in new if shard.new is not None)
@@ -118,14 +118,22 @@ class Report:
         shards += f" and {num_eval} for evaluation" if num_eval else ""
         examples = count(round.num_new, "new example" if edited else "example")
         gone = f", {vanished} vanished" if edited else ""
-        text = f"{shards}: {examples}{gone}{new_labels(round.labels)}"
-        fields = {"num_same": num_same, "num_new": len(new), "num_eval": num_eval, "labels": list(round.labels)}
+        text = f"{shards}: {examples}{gone}{new_labels(labels)}"
+        fields = {"num_same": num_same, "num_new": len(new), "num_eval": num_eval, "labels": list(labels)}
         self.console.line("data", text, **fields)
 
     def same(self, num_same: int, num_waiting: int) -> None:
         """The data when no round starts: how many shards are known, and how many wait for the next one."""
         waits = f", {num_waiting} waiting for the next round" if num_waiting else ", none new"
         self.console.line("data", f"{count(num_same, 'shard')} as before{waits}", num_same=num_same)
+
+    def waits(self, edited: Sequence[str], asked: str | None) -> None:
+        """Say which shards were edited and what the settings ask for, where only a next round would heed it."""
+        if edited:
+            text = f"{shown(edited)}: edited, but without a new example: what else changed waits for the next round, "
+            self.console.line("data", f"{text}which one new example starts", edited=list(edited))
+        if asked:
+            self.console.warning(asked)
 
     def plan(self, round: "Round", goal: "Target", done: "Progress", steps: int) -> None:
         """What is left of a round: so many steps."""

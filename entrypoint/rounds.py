@@ -43,11 +43,11 @@ class Rounds:
 
     def num_waiting(self, changes: Changes) -> int:
         """How many shards the next round may be formed of."""
-        return len(changes.appended) + len(self._edited(changes))
+        return len(changes.appended) + len(self.edited(changes))
 
     def next(self, ledger: Ledger, changes: Changes) -> Round | None:
         """The round that the new shards form; None when there is nothing new to train."""
-        edited = self._edited(changes)
+        edited = self.edited(changes)
         new = self._members([*changes.appended, *edited], len(ledger) + 1)
         if all(entry.key.startswith(EVAL) for entry in new):
             if not len(ledger):
@@ -85,7 +85,8 @@ class Rounds:
         """Say that a ledger file was lost and is there again."""
         self._report.console.warning(f"{reason}; rebuilt from the data, which agrees with its digest", key=key)
 
-    def _edited(self, changes: Changes) -> tuple[Entry, ...]:
+    def edited(self, changes: Changes) -> tuple[Entry, ...]:
+        """The changed shards, as far as the settings let them count."""
         return () if self._config.on_changed_shard == "ignore" else changes.changed
 
     def _eval_fraction(self, ledger: Ledger, new: Sequence[Entry]) -> float:

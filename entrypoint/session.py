@@ -16,7 +16,7 @@ from entrypoint.ended import advice, check_promotion, facts, judge
 from entrypoint.errors import Stopped, Unpublished
 from entrypoint.export import export
 from entrypoint.initial import Initial, initial
-from entrypoint.places import Places, cache_directory
+from entrypoint.places import EVAL, Places, cache_directory
 from entrypoint.rebuild import rounds_of
 from entrypoint.report import Report
 from entrypoint.resume import adoptable, adopted, now_settings, resume, run_settings, task_name
@@ -102,8 +102,10 @@ class Session:
             round = self._rounds.next(self._ledger, changes)
             if round is None:
                 self._report.same(changes.num_same, self._rounds.num_waiting(changes))
+                edited = [one.key for one in self._rounds.edited(changes) if not one.key.startswith(EVAL)]
+                self._report.waits(edited, self.task.waits(self._known))
                 return None
-            self._report.data(round, changes.num_same)
+            self._report.data(round, changes.num_same, self._new_labels(round))
             round = replace(round, starts_from=self._initial.origin if self._initial else "")
             self._begin(round)
         return self._train(round)
@@ -238,11 +240,11 @@ class Session:
         """Make `round` the newest: grow vocabulary and network, and publish its ledger before the first step."""
         ledger = self._ledger.with_round(round.to_lines)
         evaluation = Evaluation(ledger, self._opened, self._config)
-        evaluation.check_labels()
+        known = self._known
+        evaluation.check_labels(known)
         before = self._before(evaluation)
         self.task.settings = self._todays_sets
         start = self._initial.state if self._initial else self._state
-        known = start.vocabulary if start else Vocabulary()
         oov_rate = self.task.oov_rate(known, self._new_examples(round)) if start else None
         vocabulary = self.task.grow(known, round.labels, self._new_examples(round, with_resources=True))
         state = self._grown(start, round, vocabulary)
@@ -252,6 +254,18 @@ class Session:
         file = self._folder.write_ledger(round.number, round.to_lines())
         self._ledger, self._ledger_files = ledger, (*self._ledger_files, file)
         self._outlines = (*self._outlines, Outline.of(round))
+
+    @property
+    def _known(self) -> Vocabulary:
+        """The vocabulary before the next round."""
+        start = self._initial.state if self._initial else self._state
+        return start.vocabulary if start else Vocabulary()
+
+    def _new_labels(self, round: Round) -> list[str]:
+        """The labels that the ledger does not know and the network neither, which may be another run's."""
+        names = (name for kind in self.task.label_kinds for name in self._known.names(kind))
+        known = {self.task.label_today(self._known, name) for name in names}
+        return [label for label in round.labels if self.task.label_today(self._known, label) not in known]
 
     def _grown(self, before: TrainState | None, round: Round, vocabulary: Vocabulary) -> TrainState:
         """The state at the beginning of a round, from the one before it."""

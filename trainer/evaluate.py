@@ -37,6 +37,8 @@ class Evaluation:
     def __init__(self, ledger: Ledger, opened: OpenShards, settings: TrainSettings) -> None:
         self._shards = ledger.evaluation()
         self._label_rounds = ledger.rounds_of_labels()
+        self._today: dict[str, int] = {}
+        self._today_in: Vocabulary | None = None
         self._newest = len(ledger)
         self._opened = opened
         self._settings = settings
@@ -45,11 +47,12 @@ class Evaluation:
         """Whether there is any."""
         return bool(self._shards)
 
-    def check_labels(self) -> None:
-        """DataError when an evaluation shard has a label that no training shard brought."""
+    def check_labels(self, vocabulary: Vocabulary) -> None:
+        """DataError when an evaluation shard has a label that no training shard brought, under any of its names."""
+        rounds, task = self._rounds_today(vocabulary), self._opened.task
         for _, shard in self._shards:
             labels = shard.labels if shard.split == "eval" else shard.held_out_labels
-            unknown = sorted(label for label in labels if label and label not in self._label_rounds)
+            unknown = sorted(label for label in labels if label and task.label_today(vocabulary, label) not in rounds)
             if unknown:
                 raise DataError(
                     f"{shard.key}: label {unknown[0]!r} is in no training shard; add examples of it, or take it out"
@@ -104,13 +107,13 @@ class Evaluation:
         batch = to_device(task.collate(examples, state.vocabulary, None), state.device)
         predictions = task.predict(state.net, batch)
         return [
-            _Judged(said, task.right(said), shard_round, self._label_round(example))
+            _Judged(said, task.right(said), shard_round, self._label_round(state, example))
             for said, example in zip(predictions, examples, strict=True)
         ]
 
     def _judge_known(self, state: TrainState, examples: Sequence[Any], shard_round: int) -> list[_Judged]:
         """As `_judge`, of a network that knows no label of the newest round: those examples are not shown to it."""
-        rounds = [self._label_round(example) for example in examples]
+        rounds = [self._label_round(state, example) for example in examples]
         known = [example for example, number in zip(examples, rounds, strict=True) if self._was_known(number)]
         try:
             judged = iter(self._judge(state, known, shard_round) if known else ())
@@ -120,9 +123,20 @@ class Evaluation:
             next(judged) if self._was_known(number) else _Judged(None, None, shard_round, number) for number in rounds
         ]
 
-    def _label_round(self, example: Any) -> int | None:
+    def _label_round(self, state: TrainState, example: Any) -> int | None:
         label = self._opened.task.label(example)
-        return None if label is None else self._label_rounds.get(label)
+        if label is None:
+            return None
+        return self._rounds_today(state.vocabulary).get(self._opened.task.label_today(state.vocabulary, label))
+
+    def _rounds_today(self, vocabulary: Vocabulary) -> Mapping[str, int]:
+        """For each label, as it is called today, the first round that brought it under any of its names."""
+        if self._today_in is not vocabulary:
+            self._today_in, self._today = vocabulary, {}
+            for label, number in self._label_rounds.items():
+                name = self._opened.task.label_today(vocabulary, label)
+                self._today[name] = min(number, self._today.get(name, number))
+        return self._today
 
     def _was_known(self, label_round: int | None) -> bool:
         """Whether the network before the newest round could know a label of that round; no label is no hindrance."""

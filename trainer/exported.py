@@ -71,18 +71,24 @@ class Model:
 
 
 def load(
-    folder: Path, task: str = "", sets: Mapping[str, str] | None = None, device: torch.device | None = None
+    folder: Path,
+    task: str = "",
+    sets: Mapping[str, str] | None = None,
+    device: torch.device | None = None,
+    cache_directory: Path | None = None,
 ) -> Model:
     """The model in `folder`, which holds config.json and the weights that it names.
 
     `task` is only needed for one that is not built in: where its class lies (./file.py:Class). `sets` are settings of
-    the task that hold instead of those stored. Raises CheckpointError for files that are missing or not what was
-    written, SettingError and Incompatible for a task or settings that the model was not made with.
+    the task that hold instead of those stored. What takes long to compute is kept below `cache_directory`, if given.
+    Raises CheckpointError for files that are missing or not what was written, SettingError and Incompatible for a task
+    or settings that the model was not made with.
     """
     config = _config(folder / CONFIG)
     weights = _weights(folder, config)
     made = find_task(_task_name(config, task))()
     made.settings = _settings(made.Settings, config, sets or {})
+    made.cache_directory = cache_directory
     vocabulary = Vocabulary.from_dict(config["vocabulary"])
     net = made.build(vocabulary)
     check_fits(net.state_dict(), weights)

@@ -126,6 +126,17 @@ class Task(Protocol):
         """Named scores of any number of items of `predict`: floats, or mappings of names to floats."""
         raise NotImplementedError
 
+    label_kinds: ClassVar[tuple[str, ...]] = ("label",)
+    """The kinds of names in the vocabulary that `label` returns."""
+
+    def label_today(self, vocabulary: Vocabulary, label: str) -> str:
+        """What a label that data says is called today, where a task lets people rename labels."""
+        return label
+
+    def waits(self, vocabulary: Vocabulary) -> str | None:
+        """What the settings ask for that only the next round will do, as a sentence; None where there is nothing."""
+        return None
+
     request_field: str = "text"
     """The field of a request that holds what is asked about; a line of plain text stands for it."""
 

@@ -16,6 +16,7 @@ def test_a_new_folder_goes_on_from_another_runs_newest_checkpoint(bench, tmp_pat
     bench.write("1.jsonl", SECOND)
     began = bench.submit(*run, run=other)
     assert f"none: a new run that begins with ckpt_5-a1 of {bench.inside.run}" in began.said.out
+    assert "new label 'c'" in began.said.out, "the others it knew already"
     assert began.trained == dict.fromkeys([*FIRST, *SECOND], 1)
     then = newest(bench.store(other))
     assert (then["epoch"], then["global_step"], then["progress"]["round"]) == (1, 5, 1)

@@ -1,5 +1,6 @@
 """Task `nlu` given what users have: other YAML beside it, mistakes in one line, odd sets of intents."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,31 @@ def test_a_retrieval_intent_without_an_answer_is_learned_and_said(nlu):
     assert nlu.trained().err == ""
 
 
-def test_a_single_intent_works(nlu):
+def test_a_single_intent_is_learned_and_said(nlu):
     write(nlu.data / "nlu.yml", "nlu:\n", TWO.partition("- intent: bye")[0])
-    assert nlu.trained().outcome["num_examples_trained"] == 2
+    said = nlu.trained()
+    assert said.outcome["num_examples_trained"] == 2
+    text = "'greet' is the only intent so far: every message will be said to have it; add messages of another intent"
+    assert said.err == f"perdure: warning: {text}\n"
+
+
+def test_a_regex_that_may_never_end_is_refused_with_its_place(nlu):
+    write(nlu.data / "nlu.yml", "nlu:\n", TWO, "- regex: code\n  examples: |\n    - (\\w+\\s?)*x\n")
+    assert nlu.refused(65).startswith("nlu.yml: line 11, column 7: may take forever on some messages: what is repeated")
+
+
+def test_an_edit_without_a_new_example_is_said_to_wait(nlu):
+    answers = "- intent: faq/when\n  examples: |\n    - when?\nresponses:\n  utter_faq/when:\n  - text: "
+    write(nlu.data / "nlu.yml", "nlu:\n", TWO, answers, "At 8.\n")
+    nlu.trained()
+    write(nlu.data / "nlu.yml", "nlu:\n", TWO, answers, "At 9.\n")
+    said = nlu.trained()
+    waits = "nlu.yml: edited, but without a new example: what else changed waits for the next round, which one new"
+    assert said.outcome["outcome"] == "nothing_new" and waits in said.out
+    write(nlu.data / "nlu.yml", "nlu:\n", TWO, "    - bye\n", answers, "At 9.\n")
+    assert waits not in nlu.trained().out
+    assert json.loads((nlu.run / "model/config.json").read_text())["vocabulary"]["answer"][-1] == ["faq/when\tAt 9."]
+    assert "waits" not in nlu.trained().out
 
 
 def test_a_thousand_intents_in_one_round(nlu):

@@ -10,6 +10,7 @@ import pytest
 from tests.demo_nlu import MESSAGES
 from tests.e2e.inside import Inside
 from tests.e2e.test_use import use
+from tests.trainer.tasks.nlu.encoders import write_encoder
 from trainer.errors import CheckpointError, SettingError
 from trainer.exported import BadRequest
 from trainer.tasks.nlu import load
@@ -47,6 +48,18 @@ def test_python_and_the_command_say_the_same(assistant: Inside) -> None:
         alone = model.predict([text])[0]
         assert (alone["intent"], alone["entities"]) == (one["intent"], one["entities"])
         assert alone["confidence"] == pytest.approx(one["confidence"], abs=1e-5)
+
+
+def test_what_an_encoder_says_is_kept_for_the_next_time(assistant: Inside) -> None:
+    pytest.importorskip("tokenizers", reason="the extra 'encoder' is not installed")
+    encoder = write_encoder(Path("encoder"))
+    Path("r.jsonl").write_text(json.dumps({"text": "a text that no job has read"}) + "\n")
+    assistant.trained("--set", f"encoder={encoder}", "--train_url", "other", "--epochs", "1")
+    for word, rest in (("predict", ("--input", "r.jsonl")), ("evaluate", ("--data_url", assistant.data))):
+        cache = Path(f"cache-{word}")
+        code, _, err = use(assistant, word, "--model", "other", *rest, "--cache_dir", cache)
+        assert (code, err) == (0, "")
+        assert [path.stat().st_size > 0 for path in cache.glob("task/encoder/*")] == [True]
 
 
 def test_threads_may_ask_at_once(assistant: Inside) -> None:

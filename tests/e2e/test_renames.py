@@ -58,6 +58,32 @@ def test_a_merged_intent_is_never_said_again(assistant):
     assert accuracy(assistant, 2) == 1.0
 
 
+def test_a_renaming_without_a_new_example_is_said_to_wait(assistant):
+    rename = ("--set", "rename=greet=hello")
+    said = assistant.submit(*rename).said
+    assert said.outcome["outcome"] == "nothing_new"
+    waits = "--set rename=greet=hello: waits for the next round, which one new example starts"
+    assert said.err == f"perdure: warning: {waits}\n"
+    assert "did you mean 'greet'?" in assistant.submit("--set", "rename=gret=hello", code=78).said.error
+    write(assistant, "new.jsonl", {"hello": ["hello again"]})
+    told = assistant.submit(*rename).said
+    assert "1 example\n" in told.out, "the name is new, what it means is not"
+    assert assistant.submit(*rename).said.err == ""
+
+
+def test_evaluation_may_say_either_name(assistant):
+    rename = ("--set", "rename=greet=hello")
+    write(assistant, "new.jsonl", {"ask": TEXTS["ask"][3:]})
+    write(assistant, "eval/new.jsonl", {"hello": TEXTS["greet"][:1], "ask": TEXTS["ask"][:1]})
+    assistant.submit(*rename, "--old_data", "all")
+    found = assistant.metrics(2)[0]["metrics"]
+    assert accuracy(assistant, 2) == 1.0
+    assert found["by_label_round"]["1"]["num_examples"] == 5, "all labels are of round 1, under any name"
+    write(assistant, "eval/other.jsonl", {"hullo": ["hullo"]})
+    write(assistant, "more.jsonl", {"ask": ["how late"]})
+    assert "label 'hullo' is in no training shard" in assistant.submit(*rename, code=65).said.error
+
+
 def test_a_renaming_of_nothing_is_refused_and_nothing_is_lost(assistant):
     checkpoints = assistant.inside.checkpoints()
     write(assistant, "new.jsonl", {"ask": TEXTS["ask"][3:]})

@@ -59,7 +59,7 @@ class BertSizes(NamedTuple):
 
 
 class Bert(nn.Module):
-    """Token ids of padded texts to their last hidden states."""
+    """Token ids of padded texts to their hidden states."""
 
     def __init__(self, sizes: BertSizes) -> None:
         super().__init__()
@@ -82,13 +82,16 @@ class Bert(nn.Module):
         net.load_state_dict({name: found[name].float() for name in own}, assign=True)
         return net.eval().requires_grad_(False)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """`ids`: int64 (n, L); `mask`: bool (n, L), False where padded. Returns float32 (n, L, width)."""
+    def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """`ids`: int64 (n, L); `mask`: bool (n, L), False where padded.
+
+        Returns float32 (n, L, width) of the embeddings and then of each layer, the last one's last.
+        """
         places = self.position.weight[: ids.shape[1]] + self.token_type.weight[0]
-        states: Tensor = self.norm(self.word(ids) + places)
+        states: list[Tensor] = [self.norm(self.word(ids) + places)]
         visible = mask[:, None, None, :]
         for layer in self.layers:
-            states = layer(states, visible)
+            states.append(layer(states[-1], visible))
         return states
 
 

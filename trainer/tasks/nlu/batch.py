@@ -18,6 +18,9 @@ LABELS = ("intent", "response")
 """The kinds of names that a whole message is told by."""
 
 
+NO_BAG = Bags(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
 class BagTensors(NamedTuple):
     """Features of one thing after the other: `ids` int64 and `weights` float32, each thing's from its offset on."""
 
@@ -31,7 +34,7 @@ class Batch(NamedTuple):
 
     `messages` are n bags, `forms` N of them (none where there are no tags), `places` (N,) the tokens' rows among
     n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer. `dense` is float32 (n, D) and
-    `dense_tokens` (N, D), what a pretrained encoder of width D says; D = 0 where there is none.
+    `dense_tokens` (N, D), what a pretrained encoder of width D says, of length 1; D = 0 where there is none.
     """
 
     messages: BagTensors
@@ -74,21 +77,20 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
 
 
 def _bags(bags: Sequence[Bags]) -> BagTensors:
-    ids, weights, sizes = (np.concatenate(column) for column in zip(*bags, strict=True))
+    ids, weights, sizes = (np.concatenate(column) for column in zip(*bags or [NO_BAG], strict=True))
     return BagTensors(torch.from_numpy(ids), torch.from_numpy(np.cumsum(sizes) - sizes), torch.from_numpy(weights))
 
 
 def _dense(rows: Sequence[np.ndarray], num: int) -> Tensor:
-    """The encoder's rows, their numbers about 1 in size; (num, 0) where there is no encoder."""
+    """The encoder's rows, of length 1; (num, 0) where there is no encoder."""
     joined = np.concatenate(rows).astype(np.float32) if rows else np.empty((num, 0), np.float32)
-    scaled: Tensor = nn.functional.normalize(torch.from_numpy(joined), dim=1) * joined.shape[1] ** 0.5
-    return scaled
+    return nn.functional.normalize(torch.from_numpy(joined), dim=1)
 
 
 def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> Tensor:
     ids = vocabulary.ids(kind)
     names = [message.intent if kind == "intent" else message.response_key for message in messages]
-    return torch.tensor([ids.get(name or "", -1) for name in names])
+    return torch.tensor([ids.get(name or "", -1) for name in names], dtype=torch.int64)
 
 
 def _tags(messages: Sequence[Message], features: Sequence[Features], layer: str, vocabulary: Vocabulary) -> Tensor:
@@ -97,4 +99,4 @@ def _tags(messages: Sequence[Message], features: Sequence[Features], layer: str,
     length = max(1, *(len(one.tokens) for one in features))
     rows = (to_tags(one.tokens, message.entities, layer, ids) for one, message in zip(features, messages, strict=True))
     padded = (row + [0] * (length - len(row)) for row in rows)
-    return torch.tensor(list(chain.from_iterable(padded))).view(len(messages), length)
+    return torch.tensor(list(chain.from_iterable(padded)), dtype=torch.int64).view(len(messages), length)

@@ -1,6 +1,8 @@
 """Frozen features of a pretrained encoder: of whole messages and of the words in them.
 
 Sentences are the mean over all tokens, of length 1, as in Reimers and Gurevych, 2019, https://arxiv.org/abs/1908.10084.
+Words are taken from the middle layer: what a token is transfers best from there (Liu et al., "Linguistic Knowledge and
+Transferability of Contextual Representations", 2019), while the last layers turn to what a sentence means.
 """
 
 import hashlib
@@ -23,6 +25,8 @@ from trainer.tasks.nlu.feature_cache import FeatureCache
 Spans = Sequence[tuple[int, int]]
 MAX_ROWS, MAX_BATCH_TOKENS, LENGTH_STEP = 8, 1024, 8
 MAX_CACHE_BYTES = 2 * 2**30
+_FORM = b"2"
+"""Which features these are: what was kept of others, by an earlier version, must not be taken for them."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -91,7 +95,12 @@ class Encoder:
     def _key(self, text: str, spans: Spans) -> bytes:
         """The digest of encoder, text and spans."""
         places = np.array(spans, dtype=np.int64).tobytes()
-        parts = (bytes.fromhex(self.digest), hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), places)
+        parts = (
+            _FORM,
+            bytes.fromhex(self.digest),
+            hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(),
+            places,
+        )
         return hashlib.sha256(b"".join(parts)).digest()[:16]
 
     def _compute(self, texts: Sequence[str], spans: Sequence[Spans]) -> list[np.ndarray]:
@@ -101,13 +110,13 @@ class Encoder:
             encoded = self._tokenizer.encode_batch([_SURROGATES.sub("\ufffd", text) for text in texts])
             every = [_Text(i, one.ids, np.array(one.offsets).reshape(-1, 2)) for i, one in enumerate(encoded)]
             for batch, length in _batches(every):
-                states = self._states(batch, length)
-                for text, rows in zip(batch, states, strict=False):
-                    results[text.number] = _pooled(rows[: len(text.ids)], text.offsets, spans[text.number])
+                for text, last, middle in zip(batch, *self._states(batch, length), strict=False):
+                    end = len(text.ids)
+                    results[text.number] = _pooled(last[:end], middle[:end], text.offsets, spans[text.number])
         return [results[i] for i in range(len(texts))]
 
-    def _states(self, batch: Sequence[_Text], length: int) -> np.ndarray:
-        """The last hidden states, float32 of shape (at least len(batch), length, width)."""
+    def _states(self, batch: Sequence[_Text], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The hidden states of the last and the middle layer, float32 of shape (at least len(batch), length, width)."""
         length = min(length, self._max_length)
         num_rows = _num_rows(length) if self._cache else len(batch)
         ids = torch.zeros((num_rows, length), dtype=torch.int64)
@@ -117,7 +126,8 @@ class Encoder:
             ids[row, : len(text.ids)] = torch.tensor(text.ids)
             mask[row, : len(text.ids)] = True
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            return np.asarray(self._net(ids, mask).numpy())
+            states = self._net(ids, mask)
+        return np.asarray(states[-1].numpy()), np.asarray(states[len(states) // 2].numpy())
 
 
 def _batches(texts: Sequence[_Text]) -> Iterator[tuple[list[_Text], int]]:
@@ -134,13 +144,13 @@ def _num_rows(length: int) -> int:
     return max(1, min(MAX_ROWS, MAX_BATCH_TOKENS // length))
 
 
-def _pooled(states: np.ndarray, offsets: np.ndarray, spans: Spans) -> np.ndarray:
+def _pooled(last: np.ndarray, middle: np.ndarray, offsets: np.ndarray, spans: Spans) -> np.ndarray:
     """The mean of all tokens with length 1, then the means of the tokens that each span touches, as float16."""
-    mean = states.mean(axis=0) if len(states) else np.zeros(states.shape[1:], np.float32)
+    mean = last.mean(axis=0) if len(last) else np.zeros(last.shape[1:], np.float32)
     rows = [mean / max(float(np.linalg.norm(mean)), 1e-12)]
     for start, end in spans:
         touched = (offsets[:, 0] < end) & (offsets[:, 1] > start)
-        rows.append(states[touched].mean(axis=0) if touched.any() else np.zeros_like(mean))
+        rows.append(middle[touched].mean(axis=0) if touched.any() else np.zeros_like(mean))
     return np.stack(rows).astype(np.float16)
 
 

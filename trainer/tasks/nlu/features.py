@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from trainer.tasks.nlu.encoder import Encoder
 from trainer.tasks.nlu.lexical import lexical_names
+from trainer.tasks.nlu.matcher import Matcher
 from trainer.tasks.nlu.tags import LAYERS, synonyms
 from trainer.tasks.nlu.tokens import Token, tokenize
 from trainer.vocabulary import Vocabulary
@@ -21,13 +22,16 @@ from trainer.vocabulary import Vocabulary
 MAX_NGRAM = 4
 MAX_WORD_CHARS = 40
 """Of longer words only the beginning has character features: they are addresses and the like."""
-MAX_CACHED_WORDS, MAX_CACHED_TEXTS = 200_000, 100_000
+MAX_CACHED_WORDS = 200_000
+MAX_CACHED_BYTES = 256 * 2**20
+"""About what the features of texts may take that are kept; an encoder's take 768 bytes a token at width 384."""
+OBJECT_BYTES = 1024
+"""About what the objects of one text take beside the numbers in them."""
 LENGTH_POWER = 0.35
 """A message's features are divided by this power of its number of tokens: 1 would give their mean, 0 their sum."""
 EDGE = ""
 """What the first word follows and the last one precedes, in pairs."""
 _DIGIT = re.compile(r"\d")
-Kept = TypeVar("Kept")
 Word = tuple[np.ndarray, np.ndarray]
 """Ids and weights of the features of one token."""
 
@@ -58,6 +62,12 @@ class Features(NamedTuple):
     forms: Bags
     dense: Dense | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory all this takes."""
+        arrays = (*self.message, *self.forms, *(self.dense or ()))
+        return OBJECT_BYTES * (1 + len(self.tokens) // 8) + sum(int(array.nbytes) for array in arrays)
+
 
 class Featurizer:
     """Texts to features under one vocabulary. What it computed it keeps, up to a bound, by word and by text.
@@ -71,6 +81,7 @@ class Featurizer:
         self._forms = _Table(vocabulary.ids("lexical"), lexical_names)
         self._reads_tokens = reads_tokens or any(vocabulary.ids(layer) for layer in LAYERS)
         self._texts: dict[str, Features] = {}
+        self._num_bytes = 0
 
     def features(self, text: str) -> Features:
         """The features of a text; a text without any token has none."""
@@ -82,8 +93,17 @@ class Featurizer:
         new = {text: self._features(text) for text, known in found.items() if known is None}
         new = self._encoded(new) if self.encoder and new else new
         for text, features in new.items():
-            _bounded(self._texts, MAX_CACHED_TEXTS)[text] = features
+            self._keep(text, features)
         return [found[text] or new[text] for text in texts]
+
+    def _keep(self, text: str, features: Features) -> None:
+        """Keep what a text has; all that was kept is dropped when it is too much: it is only ever a matter of time."""
+        size = features.nbytes + len(text)
+        if self._num_bytes + size > MAX_CACHED_BYTES:
+            self._texts.clear()
+            self._num_bytes = 0
+        self._texts[text] = features
+        self._num_bytes += size
 
     def _encoded(self, known: Mapping[str, Features]) -> dict[str, Features]:
         """The same with what the encoder says; where no tokens are read, of messages alone."""
@@ -153,35 +173,10 @@ class _Table:
         if found is None:
             named = [(self._ids[name], weight) for name, weight in self._names(word) if name in self._ids]
             found = (np.array([i for i, _ in named], np.int64), np.array([weight for _, weight in named], np.float32))
-            _bounded(self._words, MAX_CACHED_WORDS)[word] = found
+            if len(self._words) >= MAX_CACHED_WORDS:
+                self._words.clear()
+            self._words[word] = found
         return found
-
-
-class Matcher:
-    """Where regexes match and elements of lookup tables occur, whatever their case."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        lines = vocabulary.names("regex")  # a feature each: what one name stands for may be edited
-        self._patterns = [(f"regex:{line}", re.compile(line.split("\t", 1)[1])) for line in lines]
-        self._tables: dict[tuple[str, ...], set[str]] = {}
-        for name, element in (name.split("\t", 1) for name in vocabulary.names("lookup")):
-            self._tables.setdefault(_folded(tokenize(element)), set()).add(f"lookup:{name}")
-        self._longest = max(map(len, self._tables), default=0)
-
-    @property
-    def has_any(self) -> bool:
-        """Whether there is anything to look for."""
-        return bool(self._patterns or self._tables)
-
-    def matches(self, text: str, tokens: Sequence[Token]) -> Iterator[tuple[str, int, int]]:
-        """The feature's name and the characters from start to end of each match that is not empty."""
-        for name, pattern in self._patterns:
-            yield from ((name, *match.span()) for match in pattern.finditer(text) if match[0])
-        words = _folded(tokens) if self._longest else ()
-        for first in range(len(words)):
-            for last in range(first, min(len(words), first + self._longest)):
-                for name in sorted(self._tables.get(words[first : last + 1], ())):
-                    yield name, tokens[first].start, tokens[last].end
 
 
 def feature_names(text: str) -> Iterator[str]:
@@ -231,14 +226,3 @@ def _joined(word: Word, marks: Sequence[int]) -> Word:
     """A word's features with marks, which weigh 1 each."""
     more = np.array(marks, dtype=np.int64)
     return np.concatenate([word[0], more]), np.concatenate([word[1], np.ones(len(more), np.float32)])
-
-
-def _folded(tokens: Sequence[Token]) -> tuple[str, ...]:
-    return tuple(token.text.casefold() for token in tokens)
-
-
-def _bounded(cache: dict[str, Kept], size: int) -> dict[str, Kept]:
-    """The cache, emptied when it is full: what is kept is only ever a matter of time."""
-    if len(cache) >= size:
-        cache.clear()
-    return cache

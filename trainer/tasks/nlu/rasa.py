@@ -12,6 +12,7 @@ from trainer.tasks.nlu.examples import Example, examples_of
 from trainer.tasks.nlu.marked import Node, Pairs, Scalar, compose
 from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
 from trainer.tasks.nlu.nodes import fields_of, items_of, kind, text_of
+from trainer.tasks.nlu.patterns import checked_pattern
 from trainer.tasks.nlu.places import Fault, moved
 
 SECTIONS = ("nlu", "responses")
@@ -102,21 +103,12 @@ def _maker(name: str, title: str, max_text_chars: int) -> Make:
         return lambda raw: Synonym(checked_text(raw, max_text_chars), title)
     if name == "lookup":
         return lambda raw: Lookup(title, checked_text(raw, max_text_chars))
-    return lambda raw: Regex(title, _pattern(checked_text(raw, max_text_chars, "pattern")))
+    return lambda raw: Regex(title, checked_pattern(checked_text(raw, max_text_chars, "pattern")))
 
 
 def _message(intent: tuple[str, str | None], max_text_chars: int, raw: str) -> Message:
     plain, entities = parse_annotated(raw)
     return Message(checked_text(plain, max_text_chars), *intent, entities)
-
-
-def _pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        what = getattr(error, "msg", str(error))
-        raise Fault(f"is no regular expression: {what}", getattr(error, "pos", None) or 0) from error
-    return pattern
 
 
 def _responses(key: Scalar, variants: Node) -> Iterator[Found]:

@@ -21,7 +21,7 @@ READERS: Mapping[str, Callable[[str, int], Iterator[Found]]] = {
     ".csv": read_table,
 }
 SUFFIXES = tuple(READERS)
-MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 TUPLE_BYTES = 160
 """About what a message or an entity takes beside its text."""
 
@@ -75,7 +75,7 @@ def _text(path: Path, max_bytes: int) -> str:
     """The content. A byte that is no UTF-8 becomes half a surrogate pair, which readers refuse where they find it."""
     with open_shard(path, max_bytes) as stream:
         content = stream.read()
-    if content[:2] in MARKS or b"\0" in content[:4]:
+    if content[:2] in UTF_16_MARKS or b"\0" in content[:4]:
         raise DataError("line 1, column 1: the file is UTF-16 or UTF-32; save it as UTF-8")
     return content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 

@@ -63,6 +63,22 @@ def applied(vocabulary: Vocabulary, renames: Collection[Rename], data: Mapping[s
     return vocabulary
 
 
+def not_held(vocabulary: Vocabulary, renames: Collection[Rename]) -> list[Rename]:
+    """Those that the vocabulary does not remember yet; SettingError as in `applied`, as far as it knows the names."""
+    pending = [rename for rename in renames if not _holds(vocabulary, rename)]
+    applied(vocabulary, pending, {})
+    return pending
+
+
+def asked_for(vocabulary: Vocabulary, renames: Collection[Rename], kind: str, name: str) -> str:
+    """What a name that data says will be called once `renames` are applied."""
+    name = current(vocabulary, kind, name)
+    for rename in renames:
+        if (rename.kind, rename.old) == (kind, name):
+            name = rename.new
+    return name
+
+
 def current(vocabulary: Vocabulary, kind: str, name: str) -> str:
     """What a name that data says is called today."""
     for rename in _remembered(vocabulary):

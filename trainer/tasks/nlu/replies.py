@@ -6,6 +6,7 @@ from typing import Any
 from trainer.tasks.nlu.checks import checked_text
 from trainer.tasks.nlu.messages import Message
 from trainer.tasks.nlu.scores import Prediction
+from trainer.tasks.nlu.stands_for import pair
 from trainer.vocabulary import Vocabulary
 
 Reply = dict[str, Any]
@@ -37,6 +38,5 @@ def answer_texts(vocabulary: Vocabulary) -> dict[str, str]:
     """The text that answers each response key: of the newest round that brought some, the first by name."""
     found: dict[str, str] = {}
     for block in vocabulary.blocks.get("answer", ()):
-        pairs = [(key, text) for key, _, text in (name.partition("\t") for name in block)]
-        found |= dict(reversed(pairs))
+        found |= dict(map(pair, reversed(block)))
     return found

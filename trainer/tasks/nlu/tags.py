@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from trainer.tasks.nlu.messages import Entity
+from trainer.tasks.nlu.stands_for import pair
 from trainer.tasks.nlu.tokens import Token
 from trainer.vocabulary import Vocabulary
 
@@ -15,6 +16,8 @@ LAYERS = ("entity", "role", "group")
 """The layers of tags, by the kind of their names in the vocabulary and the field of an entity."""
 OUTSIDE, BEGIN, INSIDE, LAST, UNIT = range(5)
 TAGS_PER_NAME = 4
+MAX_NAMES = 500
+"""Of a layer. A transition is learned from every tag to every other: with n names, 16 n^2 numbers."""
 
 
 def num_tags(num_names: int) -> int:
@@ -59,7 +62,7 @@ def to_entities(
 
 def synonyms(vocabulary: Vocabulary) -> dict[str, str]:
     """The value of each surface (case folded), from names "surface TAB value"; the last one wins."""
-    pairs = (name.split("\t", 1) for name in vocabulary.names("synonym"))
+    pairs = map(pair, vocabulary.names("synonym"))
     return {surface.casefold(): value for surface, value in pairs}
 
 

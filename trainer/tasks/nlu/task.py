@@ -5,9 +5,8 @@ round, and the network by blocks (see `net`).
 """
 
 import logging
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,24 +16,24 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from trainer.device import to_device
-from trainer.errors import DataError, shown
 from trainer.settings import setting
 from trainer.task import Scores, Task
+from trainer.tasks.nlu import stands_for
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, Collated, collated
+from trainer.tasks.nlu.brings import check_learnable, names_of, warn_of_lone_intent, warn_of_no_answers
 from trainer.tasks.nlu.diet import Diet
 from trainer.tasks.nlu.encoder import Encoder
 from trainer.tasks.nlu.encoder_files import EncoderSettings
-from trainer.tasks.nlu.features import Featurizer, feature_names, must_recur, word_name
-from trainer.tasks.nlu.lexical import lexical_names
-from trainer.tasks.nlu.messages import Lookup, Message, Regex, Resource, Response, Synonym
+from trainer.tasks.nlu.features import Featurizer, must_recur, word_name
+from trainer.tasks.nlu.messages import Message, Resource
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
-from trainer.tasks.nlu.renames import applied, current, parse
+from trainer.tasks.nlu.renames import applied, asked_for, current, not_held, parse
 from trainer.tasks.nlu.replies import Reply, answer_texts, message_of, reply
 from trainer.tasks.nlu.scores import Prediction, scores
-from trainer.tasks.nlu.tags import LAYERS
+from trainer.tasks.nlu.tags import synonyms
 from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
 
@@ -81,6 +80,7 @@ class NLU(Task):
     settings: NluSettings
     suffixes = SUFFIXES
     best_metric = "intent_f1_weighted"
+    label_kinds = LABELS
     defaults: ClassVar[Mapping[str, Any]] = {
         "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 8, "replay": 1.0, "min_replay": 5,
     }  # fmt: skip
@@ -94,6 +94,17 @@ class NLU(Task):
         """The full name: the response's where there is one, else the intent."""
         return example.response_key or example.intent
 
+    def label_today(self, vocabulary: Vocabulary, label: str) -> str:
+        """The label by the renamings that the vocabulary remembers and those that the settings ask for."""
+        return asked_for(vocabulary, parse(self.settings.rename), "response" if "/" in label else "intent", label)
+
+    def waits(self, vocabulary: Vocabulary) -> str | None:
+        """Which renamings the settings ask for and the vocabulary does not hold; SettingError where one cannot be."""
+        if pending := not_held(vocabulary, parse(self.settings.rename)):
+            names = ", ".join(f"{one.old}={one.new}" for one in pending)
+            return f"--set rename={names}: waits for the next round, which one new example starts"
+        return None
+
     def key(self, example: Message) -> str:
         """The whole message with its annotations."""
         return repr(tuple(example))
@@ -104,17 +115,20 @@ class NLU(Task):
         Pairs of words and long runs of characters enter when two messages of a round have them: what one alone has
         tells nothing that its words do not, and is half of all.
         """
-        counts = Counter(pair for example in examples for pair in set(_names(example)))
+        counts = Counter(pair for example in examples for pair in set(names_of(example)))
         names: dict[str, set[str]] = {}
         for (kind, name), num in counts.items():
             if num > 1 or kind != "feature" or not must_recur(name):
                 names.setdefault(kind, set()).add(name)
         vocabulary = applied(vocabulary, parse(self.settings.rename), names)
+        for kind, served, fold in (("synonym", synonyms, str.casefold), ("answer", answer_texts, str)):
+            said = stands_for.brought(vocabulary, kind, names.pop(kind, ()), served(vocabulary), fold)
+            names |= {kind: said} if said else {}
         for kind in sorted(names):
             vocabulary = vocabulary.add(kind, {current(vocabulary, kind, name) for name in names[kind]})
-        if not any(vocabulary.names(kind) for kind in (*LABELS, *LAYERS)):
-            raise DataError("no message has an intent or an entity, so there is nothing to learn; annotate some")
-        _warn_of_no_answers(vocabulary, names.get("response", set()))
+        check_learnable(vocabulary)
+        warn_of_lone_intent(vocabulary)
+        warn_of_no_answers(vocabulary, names.get("response", set()))
         return vocabulary
 
     def build(self, vocabulary: Vocabulary) -> nn.Module:
@@ -180,45 +194,3 @@ class NLU(Task):
             reads_tokens = self.settings.architecture == "diet"
             self._featurizer = Featurizer(vocabulary, reads_tokens, self._pretrained)
         return self._featurizer
-
-
-def _names(example: Message | Resource) -> Iterator[tuple[str, str]]:
-    """The names, with their kinds, that an example or a resource brings."""
-    match example:
-        case Message():
-            yield from _names_of_message(example)
-        case Regex(name, pattern):
-            _check_pattern(name, pattern)
-            line = f"{name}\t{pattern}"
-            yield from (("regex", line), ("feature", f"regex:{line}"), ("lexical", f"regex:{line}"))
-        case Lookup(name, element):
-            yield from (("lookup", f"{name}\t{element}"), ("feature", f"lookup:{name}"), ("lexical", f"lookup:{name}"))
-        case Synonym(surface, value):
-            yield "synonym", f"{surface}\t{value}"
-        case Response(key, text):
-            yield "answer", f"{key}\t{text}"
-
-
-def _names_of_message(message: Message) -> Iterator[tuple[str, str]]:
-    yield from (("feature", name) for name in feature_names(message.text))
-    yield from (("lexical", name) for token in tokenize(message.text) for name, _ in lexical_names(token.text))
-    labels = (("intent", message.intent), ("response", message.response_key))
-    yield from ((kind, name) for kind, name in labels if name is not None)
-    for entity in message.entities:
-        layers = (("entity", entity.entity), ("role", entity.role), ("group", entity.group))
-        yield from ((layer, name) for layer, name in layers if name)
-
-
-def _warn_of_no_answers(vocabulary: Vocabulary, keys: Collection[str]) -> None:
-    """A retrieval intent is learned all the same; only the text to answer with is missing."""
-    answered = {name.partition("\t")[0] for name in vocabulary.names("answer")}
-    if missing := sorted(set(keys) - answered):
-        text = "retrieval intents without a text to answer with: %s; add utter_%s to responses:"
-        _LOG.warning(text, shown(missing), missing[0])
-
-
-def _check_pattern(name: str, pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise DataError(f"regex {name}: {pattern!r} is no regular expression: {error}; mend it") from error

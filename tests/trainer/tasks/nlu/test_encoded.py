@@ -30,10 +30,13 @@ def test_messages_and_tokens_bring_what_the_encoder_says_of_them(encoder, tmp_pa
     vocabulary = task.grow(Vocabulary(), [], MESSAGES)
     batch = task.collate(MESSAGES, vocabulary, None).inputs
     assert batch.dense.shape == (3, 8) and batch.dense_tokens.shape == (8, 8)
-    torch.testing.assert_close(batch.dense.square().mean(dim=1), torch.ones(3), atol=1e-2, rtol=0)
+    for rows in (batch.dense, batch.dense_tokens):
+        torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-2, rtol=0)
     net = task.build(vocabulary)
     task.loss(net, task.collate(MESSAGES, vocabulary, None)).backward()
-    assert net.dense.weight.grad.abs().sum() > 0 and net.dense_tokens.weight.grad.abs().sum() > 0
+    for head in (net.labels["intent"].logits, net.tags["entity"].emissions):
+        assert head.rows()[0].shape[1] > 8
+        assert head.blocks[0].weight.grad[:, -8:].abs().sum() > 0, "they go straight to the heads"
     again = make_task("nlu", {"encoder": str(encoder)})
     again.cache_directory = tmp_path / "cache"
     assert torch.equal(again.collate(MESSAGES[::-1], vocabulary, None).inputs.dense.flip(0), batch.dense)
@@ -46,6 +49,14 @@ def test_without_tags_no_token_is_encoded(encoder):
     batch = task.collate(told, vocabulary, None).inputs
     assert batch.dense_tokens.shape[0] == 0
     assert len(task.predict(task.build(vocabulary).eval(), task.collate(told, vocabulary, None))) == 3
+
+
+def test_a_transformer_reads_them_with_the_others(encoder):
+    task = make_task("nlu", {"encoder": str(encoder), "architecture": "diet", "width": "8", "hidden": "8"})
+    vocabulary = task.grow(Vocabulary(), [], MESSAGES)
+    net = task.build(vocabulary)
+    task.loss(net, task.collate(MESSAGES, vocabulary, None)).backward()
+    assert net.dense.weight.grad.abs().sum() > 0 and net.dense_tokens.weight.grad.abs().sum() > 0
 
 
 def test_without_an_encoder_there_is_nothing_of_it():

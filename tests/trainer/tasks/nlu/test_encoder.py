@@ -42,6 +42,15 @@ def test_a_word_is_the_mean_of_its_parts(folder: Path) -> None:
     assert not nothing.any()
 
 
+def test_words_are_of_the_middle_layer(folder: Path) -> None:
+    """Of two layers the first: what is in the second changes sentences alone."""
+    encoder = Encoder(str(folder))
+    sentence, tokens = encoder.encode(["send"], [[(0, 4)]])[0]
+    encoder._net.layers[1].narrow.bias.add_(torch.arange(8.0))
+    other_sentence, same = encoder.encode(["send"], [[(0, 4)]])[0]
+    assert np.array_equal(tokens, same) and not np.allclose(sentence, other_sentence)
+
+
 def test_words_beyond_the_last_position_are_zero(folder: Path) -> None:
     text = "send " * 30
     (features,) = Encoder(str(folder)).token_features([text], [[(5 * i, 5 * i + 4) for i in range(30)]])

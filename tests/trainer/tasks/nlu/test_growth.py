@@ -14,8 +14,10 @@ from trainer.errors import DataError
 from trainer.settings import TrainSettings
 from trainer.state import TrainState, grown, new_state
 from trainer.tasks.nlu.labels import LabelHead
-from trainer.tasks.nlu.messages import Entity, Lookup, Message, Regex, Resource
+from trainer.tasks.nlu.messages import Entity, Lookup, Message, Regex, Resource, Response, Synonym
+from trainer.tasks.nlu.replies import answer_texts
 from trainer.tasks.nlu.scores import Prediction
+from trainer.tasks.nlu.tags import synonyms
 from trainer.tasks.nlu.task import NLU, NluSettings
 from trainer.vocabulary import Vocabulary
 
@@ -87,7 +89,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def test_growth_moves_nothing_that_was_learned(
     architecture: Literal["bag", "diet"], rounds: list[tuple[list[Message], list[Resource]]]
 ) -> None:
-    task, old = small_task(architecture), [Message("hi there", "a")]
+    task, old = small_task(architecture), [Message("hi there", "a"), Message("how late", "b")]
     state = new_state(task, task.grow(Vocabulary(), [], old), TRAIN, CPU)
     train(task, state, old, 3)
     for data, resources in rounds:
@@ -119,15 +121,44 @@ def test_messages_without_any_annotation_are_refused() -> None:
 
 
 def test_pairs_and_long_runs_enter_when_two_messages_have_them() -> None:
-    told = [Message("pay Anna", "pay"), Message("please pay Bob", "pay")]
+    told = [Message("pay Anna", "pay"), Message("please pay Bob", "ask")]
     names = set(small_task().grow(Vocabulary(), [], told).names("feature"))
     assert {"word:anna", "word:pay", "char: pay", "char:an"} <= names
     assert not {"pair:pay anna", "char:anna"} & names
 
 
-def test_what_is_no_regex_is_refused() -> None:
-    with pytest.raises(DataError, match=r"regex zip: '\[0-9' is no regular expression: .*; mend it"):
-        small_task().grow(Vocabulary(), [], [Message("hi", "greet"), Regex("zip", "[0-9")])
+def test_a_lone_intent_is_learned_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    known = small_task().grow(Vocabulary(), [], [Message("hi", "greet"), Message("hello", "greet")])
+    assert "'greet' is the only intent so far" in caplog.messages[0]
+    caplog.clear()
+    assert small_task().grow(known, [], [Message("bye", "leave")]).names("intent") == ("greet", "leave")
+    faq = [Message("when?", "faq", "faq/hours"), Message("where?", "faq", "faq/place")]
+    small_task().grow(Vocabulary(), [], [*faq, Response("faq/hours", "8"), Response("faq/place", "here")])
+    small_task().grow(Vocabulary(), [], [Message("Anna", None, None, (Entity(0, 4, "person"),))])
+    assert not caplog.messages, "a lone retrieval intent may be meant, and entities need none"
+
+
+def test_more_entity_types_than_can_be_learned_are_refused() -> None:
+    told = [Message("x", "a", None, (Entity(0, 1, f"type{i:05}"),)) for i in range(10_000)]
+    with pytest.raises(DataError, match=r"10,000 entity names, more than 500, such as type09997, .* value taken for"):
+        small_task().grow(Vocabulary(), [], [*told, Message("y", "b")])
+
+
+def test_synonyms_and_answers_can_return_to_what_they_were() -> None:
+    told = [Message("when?", "faq", "faq/hours"), Message("hi", "greet")]
+    vocabulary = Vocabulary()
+    for value in ("A", "B", "A", "A", "B", "A\x1e"):
+        resources = [Synonym("Nyc", value), Response("faq/hours", value)]
+        vocabulary = small_task().grow(vocabulary, [], [*resources, *told])
+        assert synonyms(vocabulary) == {"nyc": value.replace("\x1e", " ")}
+        assert answer_texts(vocabulary) == {"faq/hours": value.replace("\x1e", " ")}
+    assert len(vocabulary.names("synonym")) == 5, "what is said again unchanged brings nothing"
+
+
+def test_nothing_at_all_is_a_batch_too() -> None:
+    task = small_task()
+    vocabulary = task.grow(Vocabulary(), [], [Message("hi", "greet"), Message("pay", "pay")])
+    assert task.predict(task.build(vocabulary).eval(), task.collate([], vocabulary, None)) == []
 
 
 def test_new_rows_do_not_race_ahead() -> None:
