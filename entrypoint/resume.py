@@ -133,7 +133,7 @@ def task_name(config: JobConfig) -> str:
 
 def now_settings(config: JobConfig, task: Task, device: torch.device) -> dict[str, Any]:
     """What else decided about the steps: a resume never reads it, whoever trains them again does."""
-    values = config.model_dump(mode="json", include={*TARGETS, "weight_decay", "learning_rate_factor"})
+    values = config.model_dump(mode="json", include={*TARGETS, "weight_decay", "learning_rate_factor", "compile"})
     sets = fields_of(task.settings, "now")
     machine = {"device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     return {**values, "set": sets, **machine}

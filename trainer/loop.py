@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.background import in_background
+from trainer.compiled import loss_function
 from trainer.data import Batch, Loader
 from trainer.device import autocast, seed_device, to_device
 from trainer.draw import draw, stream
@@ -52,6 +53,7 @@ class Training:
 
     def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
         self.task, self.state, self.loader, self.settings = task, state, loader, settings
+        self._loss = loss_function(task, state.net, settings)
         self._pending: list[tuple[Tensor, int, np.ndarray]] = []
         self._first_step = state.progress.global_step
         # Seeded anew for each micro-batch, dropout needs no saved generator and stray draws elsewhere cannot matter.
@@ -138,7 +140,7 @@ class Training:
         state = self.state
         seed_device(state.device, draw(self._net_key(number), state.progress.global_step))
         with autocast(self.settings, state.device):
-            loss = self.task.loss(state.net, to_device(micro_batch, state.device))
+            loss = self._loss(to_device(micro_batch, state.device))
         torch.autograd.backward(state.scaler.scale(loss / batch.num_examples))
         return loss.detach()
 

@@ -101,6 +101,11 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "where to compute; auto: CUDA, else MPS, else CPU", when="now", group="machine"
     )
+    compile: bool = setting(
+        False, "train through torch.compile, which takes a minute at first and then less for each step; without a "
+        "compiler on the machine, a warning",
+        when="now", group="machine",
+    )  # fmt: skip
     deterministic: bool = setting(
         False, "only deterministic algorithms on CUDA, for runs that are equal bit for bit", when="now", group="machine"
     )

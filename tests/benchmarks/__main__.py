@@ -9,7 +9,7 @@ import sys
 
 from tests.benchmarks.program import add_options
 
-PROGRAMS = ("step", "start")
+PROGRAMS = ("step", "trainers", "start", "resume", "gpu")
 
 
 def main() -> int:

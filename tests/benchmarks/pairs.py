@@ -101,8 +101,8 @@ class Results:
 
 def run(table: Table, num_pairs: int) -> Results:
     """Measure a table."""
-    results = Results(table)
     cases = {**table.cases, AGAIN: table.cases[table.ours]}
+    results = Results(table, {name: [] for name in cases})
     for number in range(num_pairs + table.warms_up):
         for name in list(cases)[:: 1 if number % 2 else -1]:
             if name not in results.missing:
@@ -115,7 +115,7 @@ def _measure(results: Results, name: str, case: Case, *, counts: bool) -> None:
         figures = case()
     except Unavailable as error:
         results.missing[name] = str(error)
-        results.samples.pop(name, None)
+        results.samples.pop(name)
     else:
         if counts:
-            results.samples.setdefault(name, []).append(figures)
+            results.samples[name].append(figures)

@@ -46,7 +46,8 @@ def main(tables: Tables, argv: Sequence[str] | None = None) -> list[Results]:
     for table in tables(options):
         done.append(run(table, options.pairs))
         show(done[-1])
-    write(done, Path(tables.__code__.co_filename).stem, options.out)
+    if done:
+        write(done, Path(tables.__code__.co_filename).stem, options.out)
     return done
 
 

@@ -30,10 +30,7 @@ def resumed(command: Sequence[str], report: Path, env: Mapping[str, str]) -> Fig
 
 def tables(options: Options) -> Iterator[Table]:
     """Seconds from the start of a process to the end of its second step."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        nullcontext() if options.tiny else start_s3(Path(name) / "s3") as server,
-    ):
+    with tempfile.TemporaryDirectory() as name, s3_unless_tiny(Path(name) / "s3", options) as server:
         folder, report, width = Path(name), Path(name) / "report", options.size(2000, 100)
         (folder / "data").mkdir()
         np.savetxt(folder / "data" / "0.csv", np.random.default_rng(0).normal(size=(2000, 16)), "%.4f", ",")
@@ -55,7 +52,8 @@ def tables(options: Options) -> Iterator[Table]:
         )
 
 
-def _s3(folder: Path, options: Options) -> AbstractContextManager[S3Server | None]:
+def s3_unless_tiny(folder: Path, options: Options) -> AbstractContextManager[S3Server | None]:
+    """A server, for whose start there is no time where one only looks whether a program works."""
     return nullcontext() if options.tiny else start_s3(folder)
 
 

@@ -1,8 +1,6 @@
 """A task whose checkpoint has a chosen size, and which tells when its second step has ended."""
 
 import os
-import signal
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from perdure import Task, TaskSettings, Vocabulary
+from tests.benchmarks.reported import report_and_stop
 
 
 class WideSettings(TaskSettings):
@@ -50,11 +49,3 @@ class Wide(Task):
 
     def scores(self, predictions: Sequence[Any], vocabulary: Vocabulary) -> Mapping[str, Any]:
         return {"error": float(np.mean(predictions))}
-
-
-def report_and_stop(path: Path) -> None:
-    """Write the seconds since this process began, and ask it to stop."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    began = ticks / os.sysconf("SC_CLK_TCK")
-    path.write_text(str(time.clock_gettime(time.CLOCK_BOOTTIME) - began))
-    os.kill(os.getpid(), signal.SIGTERM)

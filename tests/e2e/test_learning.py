@@ -1,6 +1,7 @@
 """Settings that change between submissions, learning rates, precisions, early ends: each exact after a stop."""
 
 import json
+import os
 
 import pytest
 
@@ -80,6 +81,16 @@ def test_stopped_in_both_rounds_it_ends_as_if_it_never_was(bench, tmp_path, sett
         bench.write("1.jsonl", THIRD)
         _ = stops and bench.submit(*settings, code=143, stop_at=2, run=run)
         bench.submit(*settings, run=run)
+    assert_same_training(bench.store(), bench.store(tmp_path / "calm"))
+
+
+@pytest.mark.skipif(not os.environ.get("TESTS_COMPILE"), reason="the C++ compiler takes 20 s: TESTS_COMPILE=1 runs it")
+def test_a_compiled_network_ends_bit_for_bit_as_if_it_was_never_stopped(bench, tmp_path):
+    settings = ("--compile", "--epochs", "2", "--batch_size", "16")  # 36 examples: batches of 16 and of 4
+    bench.write("0.jsonl", FIRST + THIRD[:4])
+    bench.submit(*settings, code=143, stop_at=3)
+    for run in (bench.inside.run, tmp_path / "calm"):
+        assert bench.submit(*settings, run=run).said.err == ""
     assert_same_training(bench.store(), bench.store(tmp_path / "calm"))
 
 
