@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 from cloud.errors import Damaged
@@ -29,6 +30,8 @@ Deep = Callable[[Record], None]
 class Audit:
     """One check of everything. Afterwards `whole` are the good checkpoints, newest first, and `lost` the bad ledgers.
 
+    A checkpoint whose frozen tensors are not whole is none either.
+
     `deep` is called for one checkpoint at a time: it may take as much memory as that has.
     """
 
@@ -38,6 +41,8 @@ class Audit:
     records: dict[CheckpointName, Record] = field(default_factory=dict)
     whole: list[Record] = field(default_factory=list)
     lost: set[FileDigest] = field(default_factory=set)
+    frozen: dict[FileDigest, Finding] = field(default_factory=dict)
+    _reading_frozen: Lock = field(default_factory=Lock)
 
     def run(self) -> Iterator[Finding]:
         """What is known of every file, checkpoints first and the newest of them first. Errors of the store are raised.
@@ -51,6 +56,7 @@ class Audit:
             found.add(entry)
         with _threads() as pool:
             yield from self._checkpoints(found, pool)
+            yield from self._frozen_files(found)
             yield from self._ledgers(found, pool)
             yield from check_views(self.store, found, entries, list(self.records.values()), self.check)
 
@@ -70,14 +76,38 @@ class Audit:
         """A record and the bytes of its object; None when they were pruned meanwhile."""
         try:
             record = self.records[name] = load_record(self.store, name)
+            frozen = None if record.frozen is None else self._frozen(record.frozen)
             verify(self.store, record.object, self.check)
         except Damaged as error:
             return Finding(str(name), DAMAGED, str(error))
         except FileNotFoundError:
             # A record is removed before its object: one without the other was not pruned.
             return Finding(str(name), MISSING, f"{name.object_key}: no object") if self._has_record(name) else None
+        if frozen is not None and frozen.is_bad:
+            detail = f"{frozen.key}: {frozen.detail.removeprefix(f'{frozen.key}: ')}"
+            return Finding(str(name), frozen.state, detail) if self._has_record(name) else None
         place = f"epoch {record.epoch}, step {record.global_step}, round {record.round}"
         return Finding(str(name), OK, f"{place}: {record.object.size:,} bytes")
+
+    def _frozen(self, file: FileDigest) -> Finding:
+        """What is known of a file of frozen tensors, which is read once however many checkpoints name it."""
+        with self._reading_frozen:
+            if file not in self.frozen:
+                self.frozen[file] = judged(file.key, partial(self._read_frozen, file))
+            return self.frozen[file]
+
+    def _read_frozen(self, file: FileDigest) -> str:
+        try:
+            verify(self.store, file, self.check)
+        except FileNotFoundError:
+            raise FileNotFoundError("no object") from None
+        return f"{file.size:,} bytes"
+
+    def _frozen_files(self, found: Survey) -> Iterator[Finding]:
+        named = {record.frozen.key for record in self.records.values() if record.frozen is not None}
+        yield from (one for one in self.frozen.values() if one.key in named)  # else it was pruned meanwhile
+        for key in sorted(found.frozen.keys() - named):
+            yield Finding(key, LEFT_OVER, "no checkpoint names it, or none yet")
 
     def _deeper(self, record: Record, detail: str) -> str:
         assert self.deep is not None

@@ -9,7 +9,7 @@ from cloud.names import CheckpointName
 from cloud.records import FileDigest, Record, Rejected
 from cloud.store import Store
 from cloud.survey import Survey, passed_over, survey
-from cloud.verifying import fetch_verified, load_record, read_verified, size_difference, verify_in_place
+from cloud.verifying import load_record, read_verified, size_difference, whole_file
 
 MAX_REJECTED = 100
 
@@ -18,6 +18,7 @@ MAX_REJECTED = 100
 class Chosen:
     """A verified checkpoint. `path` is in `directory` when it is a copy, which the caller may remove, else in place.
 
+    `frozen` is the file of its frozen tensors, where it has some: a copy where `path` is one.
     `lost` are those of its ledger files that are not whole, with the reason: what they said must be found out anew.
     """
 
@@ -26,6 +27,7 @@ class Chosen:
     is_copy: bool
     rejected: tuple[Rejected, ...]
     lost: Mapping[FileDigest, str]
+    frozen: Path | None = None
 
 
 class Chooser:
@@ -73,15 +75,16 @@ class Chooser:
             )
         if taken is None:
             return None
-        record, path = taken
+        record, (path, *frozen) = taken
         lost = {file: self.lost[file] for file in record.ledgers if file in self.lost}
-        return Chosen(record, path, self._store.local_path(record.object.key) is None, self.rejected, lost)
+        is_copy = self._store.local_path(record.object.key) is None
+        return Chosen(record, path, is_copy, self.rejected, lost, next(iter(frozen), None))
 
     def _all_rejected(self, found: Survey, newest: CheckpointName | None) -> tuple[Rejected, ...]:
         bad = [Rejected(str(name), reason) for name, reason in self.bad.items()]
         return tuple([*bad, *passed_over(found, newest)][:MAX_REJECTED])
 
-    def _newest(self, found: Survey, *, holes_count: bool) -> tuple[Record, Path] | None:
+    def _newest(self, found: Survey, *, holes_count: bool) -> tuple[Record, list[Path]] | None:
         for name in found.newest_first():
             self._check()
             if name in self.bad:
@@ -96,23 +99,18 @@ class Chooser:
                 self.bad[name] = str(error)
         return None
 
-    def _verified(self, name: CheckpointName, found: Survey, *, holes_count: bool) -> tuple[Record, Path]:
+    def _verified(self, name: CheckpointName, found: Survey, *, holes_count: bool) -> tuple[Record, list[Path]]:
         record = load_record(self._store, name)
-        _check_size(record.object, found)
-        for file in (record.object, *record.ledgers):
+        for file in record.parts:
+            _check_size(file, found)
+        for file in (*record.parts, *record.ledgers):
             if file in self._given_up:
                 raise Damaged(self._given_up[file])
         for file in record.ledgers:
             self._check()
             if file not in self.ledgers:
                 self._read_ledger(file, found, holes_count=holes_count)
-        path = self._store.local_path(record.object.key)
-        if path is not None:
-            verify_in_place(self._store, record.object, path, self._check)
-            return record, path
-        copy = self._directory / record.object.key
-        fetch_verified(self._store, record.object, copy, self._check)
-        return record, copy
+        return record, [whole_file(self._store, file, self._directory, self._check) for file in record.parts]
 
     def _read_ledger(self, file: FileDigest, found: Survey, *, holes_count: bool) -> None:
         """Keep a whole one; one that is not is no reason to go back: the data may tell what it said."""

@@ -10,8 +10,16 @@ from cloud.claim import Claim
 from cloud.errors import ClaimLost, CloudError, Damaged, StoreError, Unreachable
 from cloud.folder import OutputFolder
 from cloud.history import History, history
-from cloud.names import CheckpointName, attempt_key, ledger_key, metrics_key, writing_attempt
-from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded_ledgers
+from cloud.names import (
+    CheckpointName,
+    attempt_key,
+    frozen_digest,
+    frozen_key,
+    ledger_key,
+    metrics_key,
+    writing_attempt,
+)
+from cloud.pruning import MIN_KEPT, Keeping, leftovers, unneeded
 from cloud.records import AttemptFile, FileDigest, Record
 from cloud.sealed import load, seal, seal_lines
 from cloud.store import Store, Writer
@@ -28,6 +36,7 @@ class RecordFields(TypedDict):
     global_step: int
     round: int
     ledgers: tuple[FileDigest, ...]
+    frozen: NotRequired[FileDigest | None]
     metrics: dict[str, Any]
     settings: dict[str, Any]
     net_sha256: NotRequired[str | None]
@@ -54,6 +63,7 @@ class HeldFolder(OutputFolder):
         """
         super().__init__(store)
         self._ledgers.update(ledgers)
+        self._frozen = None if parent is None else parent.frozen
         self.num_committed = 0
         self.claim = claim
         self.parent = parent
@@ -75,7 +85,7 @@ class HeldFolder(OutputFolder):
         if name in self._known:
             return self._known[name]
         # An object that was uploaded is not written again: its record may be there although no answer came.
-        if name not in self._uploaded or not self._is_there(self._uploaded[name].object):
+        if name not in self._uploaded or not _is_there(self._store, self._uploaded[name].object):
             self.claim.check()
             self._uploaded[name] = self._upload(self._store, name, produce, fields)
         record = self._uploaded[name]
@@ -87,6 +97,21 @@ class HeldFolder(OutputFolder):
         self.parent = record
         self.num_committed += 1
         return record
+
+    def keep_frozen(self, sha256: str, produce: Produce, aside: Store | None = None) -> FileDigest:
+        """The file of tensors whose content has that digest, which `produce` writes where it is not there already.
+
+        Called before `publish` is told of it: what a record names is there. With `aside` in that store.
+        """
+        store, known = aside or self._store, self._frozen
+        if known is not None and frozen_digest(known.key) == sha256[:32] and _is_there(store, known):
+            return known
+        self.claim.check()
+        key = frozen_key(sha256, self.claim.number)
+        file = file_digest(key, upload(store, key, produce, pauses_seconds=()))  # whoever publishes tries again
+        if aside is None:
+            self._frozen = file
+        return file
 
     def save_aside(
         self, aside: Store, epoch: int, step: int | None, produce: Produce, **fields: Unpack[RecordFields]
@@ -111,7 +136,7 @@ class HeldFolder(OutputFolder):
 
     def put_back_ledger(self, file: FileDigest, data: bytes) -> None:
         """Write a ledger file that a checkpoint names, if it is no longer there."""
-        if not self._is_there(file):
+        if not _is_there(self._store, file):
             self._create(file.key, data)
         self._ledgers[file] = data
 
@@ -157,9 +182,9 @@ class HeldFolder(OutputFolder):
         keys = [key for record in reversed(records) if record not in kept for key in _keys(record.place)]
         self._uploaded.clear()  # of this attempt, never committed: they are leftovers as well
         keys += [name.object_key for name in leftovers(found, self.claim.number)]
-        # What a record that cannot be read needs is not known: then every ledger stays.
+        # What a record that cannot be read needs is not known: then all that it may name stays.
         if not unreadable:
-            keys += unneeded_ledgers(found, self.claim.number, kept)
+            keys += unneeded(found, self.claim.number, kept)
         for key in keys:
             self.claim.check()
             self._store.delete(key)
@@ -214,12 +239,6 @@ class HeldFolder(OutputFolder):
                 raise Unreachable(f"{where}: said to be there, and is not") from error
             raise Damaged(f"{where}: there with other content than this attempt wrote") from error
 
-    def _is_there(self, file: FileDigest) -> bool:
-        try:
-            return self._store.stat(file.key).size == file.size
-        except FileNotFoundError:
-            return False
-
     def _there(self, key: str) -> bytes | None:
         try:
             return self._store.read(key)
@@ -232,6 +251,13 @@ class HeldFolder(OutputFolder):
             record.attempt == self.claim.number and found.size(record.object.key) == record.object.size
             for record in newest
         )
+
+
+def _is_there(store: Store, file: FileDigest) -> bool:
+    try:
+        return store.stat(file.key).size == file.size
+    except FileNotFoundError:
+        return False
 
 
 def _keys(name: CheckpointName) -> tuple[str, str]:

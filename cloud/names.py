@@ -6,7 +6,7 @@ from dataclasses import dataclass
 OBJECT_SUFFIX = ".pth"
 RECORD_SUFFIX = ".json"
 ATTEMPTS = "attempts/"
-OWN_FOLDERS = (ATTEMPTS, "ledger/", "metrics/", "model/")
+OWN_FOLDERS = (ATTEMPTS, "ledger/", "frozen/", "metrics/", "model/")
 
 # At most 15 digits, so that every number fits in 64 bits and in a float.
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
@@ -14,6 +14,7 @@ _CHECKPOINT = re.compile(rf"ckpt_{_NUMBER}(?:_{_NUMBER})?-a{_NUMBER}")
 _FOREIGN = re.compile(rf"ckpt_(?:best_)?{_NUMBER}\.pth")
 _ATTEMPT = re.compile(r"attempts/([0-9]{6,15})(?:-[0-9a-f]+)?\.json")
 _PER_ATTEMPT = re.compile(r"(?:attempts|metrics)/([0-9]{6,15})\.(?:life|jsonl)")
+_FROZEN = re.compile(rf"frozen/([0-9a-f]{{32}})-a{_NUMBER}\.pth")
 _LEDGER = re.compile(rf"ledger/round-[0-9]{{4,15}}-a{_NUMBER}\.jsonl\.zst")
 
 
@@ -71,6 +72,17 @@ def ledger_attempt(key: str) -> int | None:
     return None if match is None else int(match[1])
 
 
+def frozen_key(sha256: str, attempt: int) -> str:
+    """Where an attempt writes tensors that training never changes; its name begins with the digest of their content."""
+    return f"frozen/{sha256[:32]}-a{attempt}{OBJECT_SUFFIX}"
+
+
+def frozen_digest(key: str) -> str | None:
+    """What is left of the digest in the name of a file of frozen tensors; None for every other key."""
+    match = _FROZEN.fullmatch(key)
+    return None if match is None else match[1]
+
+
 def attempt_key(attempt: int, nonce: str = "") -> str:
     """Where an attempt's claim is; with its nonce in the name where a store has no create-only puts."""
     return f"{ATTEMPTS}{attempt:06d}{f'-{nonce}' if nonce else ''}.json"
@@ -98,5 +110,8 @@ def writing_attempt(key: str) -> int | None:
         name = CheckpointName.parse(key.removesuffix(suffix)) if key.endswith(suffix) else None
         if name is not None:
             return name.attempt
+    match = _FROZEN.fullmatch(key)
+    if match is not None:
+        return int(match[2])
     match = _PER_ATTEMPT.fullmatch(key)
     return int(match[1]) if match is not None else ledger_attempt(key)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cloud.names import CheckpointName, ledger_attempt
+from cloud.names import CheckpointName, writing_attempt
 from cloud.records import Record
 from cloud.survey import Survey
 
@@ -62,7 +62,8 @@ def leftovers(found: Survey, attempt: int) -> list[CheckpointName]:
     return [name for name in found.uncommitted() if name.attempt <= attempt]
 
 
-def unneeded_ledgers(found: Survey, attempt: int, kept: Sequence[Record]) -> list[str]:
-    """Ledger files of attempts below `attempt` that no kept record names."""
-    needed = {file.key for record in kept for file in record.ledgers}
-    return [key for key in found.ledgers if (ledger_attempt(key) or 0) < attempt and key not in needed]
+def unneeded(found: Survey, attempt: int, kept: Sequence[Record]) -> list[str]:
+    """Ledger files, and files of frozen tensors, of attempts below `attempt` that no kept record names."""
+    needed = {file.key for record in kept for file in (*record.ledgers, *record.parts)}
+    keys = [*found.ledgers, *found.frozen]
+    return [key for key in keys if (writing_attempt(key) or 0) < attempt and key not in needed]

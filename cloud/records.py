@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from cloud.names import CheckpointName, ledger_attempt
+from cloud.names import CheckpointName, frozen_digest, ledger_attempt
 
 MAX_LISTED_KEYS = 1000
 
@@ -27,7 +27,8 @@ class FileDigest(_Sealed):
 class Record(_Sealed):
     """What commits a checkpoint. `epoch` counts complete epochs; `parent` names the checkpoint it was trained from.
 
-    `net_sha256` is the digest of what is trained, and `learning_rate` that of the last step; None: not told.
+    `net_sha256` is the digest of what is trained, and `learning_rate` that of the last step; None: not told. `frozen`
+    is the file of the tensors that training never changes, where the task leaves them out of the object.
     """
 
     format: Literal[1] = 1
@@ -39,6 +40,7 @@ class Record(_Sealed):
     whole_epoch: bool
     object: FileDigest
     ledgers: tuple[FileDigest, ...]
+    frozen: FileDigest | None = None
     parent: str | None
     metrics: dict[str, JsonValue]
     settings: dict[str, JsonValue]
@@ -54,7 +56,14 @@ class Record(_Sealed):
             raise ValueError("name, numbers and object do not agree")
         if any(ledger_attempt(file.key) is None for file in self.ledgers):
             raise ValueError("a ledger's key is none of this folder's")
+        if self.frozen is not None and frozen_digest(self.frozen.key) is None:
+            raise ValueError("the key of the frozen tensors is none of this folder's")
         return self
+
+    @property
+    def parts(self) -> tuple[FileDigest, ...]:
+        """The files that are read to continue from it, beside its ledger files."""
+        return (self.object,) if self.frozen is None else (self.object, self.frozen)
 
     @property
     def place(self) -> CheckpointName:
@@ -111,7 +120,7 @@ class Outcome(_Sealed):
     """What an attempt did; every field has a default, so that one that failed early can say so.
 
     The lists of shards hold at most the first 1,000 keys; `num_appended_shards` and its like count them all.
-    `seconds` is the time spent per phase.
+    `bytes_left_out`: what its checkpoints did not hold because it is frozen. `seconds` is the time spent per phase.
     """
 
     outcome: Literal["done", "nothing_new", "stopped", "failed"] | None = None
@@ -132,6 +141,7 @@ class Outcome(_Sealed):
     round: int | None = None
     num_examples_trained: int = 0
     promoted: bool | None = None
+    bytes_left_out: int = 0
     seconds: dict[str, float] = Field(default_factory=dict)
 
     def bounded(self) -> "Outcome":

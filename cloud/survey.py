@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from cloud.names import OBJECT_SUFFIX, OWN_FOLDERS, CheckpointName, foreign_epoch, ledger_attempt, writing_attempt
+from cloud.names import (
+    OBJECT_SUFFIX,
+    OWN_FOLDERS,
+    CheckpointName,
+    foreign_epoch,
+    frozen_digest,
+    ledger_attempt,
+    writing_attempt,
+)
 from cloud.records import Rejected
 from cloud.store import Entry, Store
 
@@ -21,6 +29,7 @@ class Survey:
     records: dict[CheckpointName, Entry] = field(default_factory=dict)
     objects: dict[CheckpointName, Entry] = field(default_factory=dict)
     ledgers: dict[str, Entry] = field(default_factory=dict)
+    frozen: dict[str, Entry] = field(default_factory=dict)
     foreign: dict[str, Entry] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
@@ -30,9 +39,9 @@ class Survey:
         return sorted(self.records, key=lambda name: name.order, reverse=True)
 
     def size(self, key: str) -> int | None:
-        """The size of an object or ledger file; None when there is none."""
+        """The size of an object, ledger file or file of frozen tensors; None when there is none."""
         name = CheckpointName.parse(key.removesuffix(OBJECT_SUFFIX))
-        entry = self.ledgers.get(key) if name is None else self.objects.get(name)
+        entry = (self.ledgers | self.frozen).get(key) if name is None else self.objects.get(name)
         return None if entry is None else entry.size
 
     def uncommitted(self) -> list[CheckpointName]:
@@ -48,6 +57,8 @@ class Survey:
             self.objects[name] = entry
         elif ledger_attempt(entry.key) is not None:
             self.ledgers[entry.key] = entry
+        elif frozen_digest(entry.key) is not None:
+            self.frozen[entry.key] = entry
         elif entry.key.startswith("metrics/") and writing_attempt(entry.key) is not None:
             self.metrics.append(entry.key)
         elif foreign_epoch(entry.key) is not None:

@@ -10,9 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from queue import Queue
 
 from cloud.errors import AccessDenied, Damaged, StoreError, StoreFull, Unreachable
 from cloud.store import Store, Writer
@@ -25,6 +26,10 @@ PART_BYTES = 8 * 2**20
 NUM_PARTS = 6
 NUM_LANES = min(3, os.cpu_count() or 1)
 CHECK_SECONDS = 0.1
+PIECE_BYTES = 2**18
+"""What an upload copies at once. Small: copying holds the interpreter, for which a training step may be waiting, and
+what has just been copied is digested out of the processor's cache, in 0.7 to 0.8 of the time."""
+NUM_UNDIGESTED_PIECES = 8
 UPLOAD_PAUSES_SECONDS = (2.0, 8.0)
 
 _log = logging.getLogger(__name__)
@@ -150,8 +155,7 @@ def upload(
 
 
 def _upload_once(store: Store, key: str, produce: Callable[[Writer], None]) -> Digester:
-    with store.writer(key) as raw:
-        writer = _DigestingWriter(raw)
+    with store.writer(key) as raw, closing(_DigestingWriter(raw)) as writer:
         try:
             produce(writer)
         except Exception:
@@ -164,20 +168,25 @@ def _upload_once(store: Store, key: str, produce: Callable[[Writer], None]) -> D
 
 
 class _DigestingWriter:
-    """Hands bytes over that nobody else can change, and digests them. After a failed write every other one fails."""
+    """Hands bytes over that nobody else can change, and digests them in a thread of its own meanwhile.
+
+    After a failed write every other one fails. The digests are all there after `close`.
+    """
 
     def __init__(self, raw: Writer) -> None:
         self.digester = Digester(chunked=True)
         self.failure: BaseException | None = None
         self._raw = raw
+        self._undigested: Queue[bytes | None] = Queue(NUM_UNDIGESTED_PIECES)
+        self._digested = in_background(self._digest, "digest")
 
     def write(self, data: bytes, /) -> int:
         if self.failure is not None:
             raise self.failure
         try:
             for piece in _as_bytes(data):
+                self._undigested.put(piece)
                 self._raw.write(piece)
-                self.digester.update(piece)
         except BaseException as error:
             self.failure = error
             raise
@@ -186,13 +195,22 @@ class _DigestingWriter:
     def flush(self) -> None:
         """Nothing is kept back; torch.save calls it."""
 
+    def close(self) -> None:
+        """Wait for the digests."""
+        self._undigested.put(None)
+        self._digested.result()
+
+    def _digest(self) -> None:
+        while (piece := self._undigested.get()) is not None:
+            self.digester.update(piece)
+
 
 def _as_bytes(data: bytes) -> Iterable[bytes]:
     """The same bytes as immutable objects, in pieces, so that a large tensor's memory is never there twice."""
     if type(data) is bytes:
         return (data,)
     view = memoryview(data).cast("B")
-    return (bytes(view[start : start + PART_BYTES]) for start in range(0, len(view), PART_BYTES))
+    return (bytes(view[start : start + PIECE_BYTES]) for start in range(0, len(view), PIECE_BYTES))
 
 
 def _digest_parts(part: Callable[[int, int], bytes], size: int, digester: Digester, check: Callable[[], None]) -> None:

@@ -45,6 +45,17 @@ def fetch_verified(store: Store, file: FileDigest, path: Path, check: Callable[[
         raise
 
 
+def whole_file(store: Store, file: FileDigest, directory: Path, check: Callable[[], None]) -> Path:
+    """The verified file where it is, or a copy in `directory`. Damaged when it is still wrong the second time."""
+    path = store.local_path(file.key)
+    if path is not None:
+        verify_in_place(store, file, path, check)
+        return path
+    copy = directory / file.key.rpartition("/")[2]
+    fetch_verified(store, file, copy, check)
+    return copy
+
+
 def verify_in_place(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
     """Digest a file of a local store where it is; Damaged when it is still wrong after a second reading."""
     twice(lambda: _digest(store, file, path, check))

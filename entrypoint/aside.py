@@ -11,6 +11,7 @@ from pathlib import Path
 from cloud.errors import Damaged
 from cloud.folder import Chosen, OutputFolder
 from cloud.held import HeldFolder
+from cloud.names import frozen_digest
 from cloud.open import open_store
 from cloud.store import Store, Writer
 from cloud.transfer import PART_BYTES
@@ -92,6 +93,9 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
     for file in old.ledgers:
         if file not in found.lost:
             folder.put_back_ledger(file, store.read(file.key))
+    frozen = None
+    if old.frozen is not None and found.frozen is not None:
+        frozen = folder.keep_frozen(frozen_digest(old.frozen.key) or "", partial(_copy, found.frozen))
     record = folder.publish(
         old.epoch,
         old.place.step,
@@ -99,6 +103,7 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
         global_step=old.global_step,
         round=old.round,
         ledgers=old.ledgers,
+        frozen=frozen,
         metrics=old.metrics,
         settings=old.settings,
         net_sha256=old.net_sha256,
@@ -106,7 +111,9 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
     )
     path = scratch / record.object.key
     shutil.move(found.path, path)
-    return replace(found, record=record, path=path, is_copy=True, rejected=before.rejected if before else (), lost={})
+    frozen_copy = None if found.frozen is None else Path(shutil.move(found.frozen, scratch / found.frozen.name))
+    rejected = before.rejected if before else ()
+    return replace(found, record=record, path=path, frozen=frozen_copy, is_copy=True, rejected=rejected, lost={})
 
 
 def _copy(path: Path, writer: Writer) -> None:

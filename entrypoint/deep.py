@@ -5,23 +5,24 @@ from pathlib import Path
 from cloud.errors import Damaged
 from cloud.records import Record
 from cloud.store import Store
-from cloud.verifying import fetch_verified
+from cloud.verifying import whole_file
 from entrypoint.stop import Stop
-from trainer import checkpoint
+from trainer import checkpoint, contents
 from trainer.checkpoint import Payload
 from trainer.errors import CheckpointError
 
 
 def load(store: Store, record: Record, scratch: Path, stop: Stop) -> Payload:
     """The content of a checkpoint whose bytes are right; in `scratch` nothing is left of it."""
-    path = store.local_path(record.object.key)
-    copy = scratch / record.object.key
-    if path is None:
-        fetch_verified(store, record.object, copy, stop.check)
+    paths: list[Path] = []
     try:
-        return checkpoint.read(path or copy)
+        for file in record.parts:
+            paths.append(whole_file(store, file, scratch, stop.check))
+        return checkpoint.read(*paths)
     finally:
-        copy.unlink(missing_ok=True)
+        for path in paths:
+            if path.parent == scratch:
+                path.unlink()
 
 
 def check(store: Store, record: Record, scratch: Path, stop: Stop) -> None:
@@ -36,7 +37,7 @@ def check(store: Store, record: Record, scratch: Path, stop: Stop) -> None:
 
 def _problem(payload: Payload, record: Record) -> str:
     """What is wrong with the content of a whole file, or ""."""
-    if name := checkpoint.not_finite(payload.net):
+    if name := contents.not_finite(payload.net):
         return f"parameter {name} is not finite"
     progress = payload.progress
     for name, found, expected in (
@@ -44,7 +45,7 @@ def _problem(payload: Payload, record: Record) -> str:
         ("global_step", progress.global_step, record.global_step),
         ("round", progress.round, record.round),
         ("settings", payload.settings, record.settings),
-        ("net_sha256", checkpoint.trained_digest(vars(payload)), record.net_sha256),
+        ("net_sha256", contents.trained_digest(vars(payload)), record.net_sha256),
     ):
         if found != expected and expected is not None:
             return f"{name}: found {found}, its record says {expected}"

@@ -11,9 +11,8 @@ from cloud.open import is_same, open_store
 from cloud.urls import without_credentials
 from entrypoint.errors import SettingsError
 from entrypoint.places import options
-from entrypoint.resume import run_settings
+from entrypoint.resume import payload_of, run_settings
 from entrypoint.settings import JobConfig
-from trainer import checkpoint
 from trainer.checkpoint import Payload
 from trainer.errors import Incompatible
 from trainer.optim import named_state
@@ -42,9 +41,7 @@ def initial(
         return None
     url = without_credentials(config.init_from)
     chosen = _newest(config, url, scratch, check)
-    payload = checkpoint.read(chosen.path)
-    if chosen.is_copy:
-        chosen.path.unlink()
+    payload = payload_of(chosen)
     _check_task(config, task, payload, url)
     try:
         state = _restored(task, payload, config, device)

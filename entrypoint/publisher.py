@@ -42,8 +42,10 @@ class Publisher(Generic[T]):
         *,
         limit_seconds: float,
         seconds_left: Callable[[], float] = lambda: math.inf,
+        one_by_one: bool = False,
     ) -> None:
-        """`warn` is told once when a store begins to fail."""
+        """`warn` is told once when a store begins to fail. `one_by_one`: while it works, nothing waits in line."""
+        self._one_by_one = one_by_one
         self._publish, self._give_up, self._warn = publish, give_up, warn
         self._limit_seconds, self._seconds_left = limit_seconds, seconds_left
         self._deadline = math.inf
@@ -95,11 +97,14 @@ class Publisher(Generic[T]):
         Only while the store is failing an item that waits is given up for a newer one.
         """
         with self._changed:
-            while self._waiting is not None and self._thread is not None and not self.is_failing:
+            while self._is_full() and not self.is_failing:
                 self._changed.wait(LOOK_SECONDS)
             waiting, self._waiting = self._waiting, None
             spare, self._spare = self._spare, None
             return waiting or spare
+
+    def _is_full(self) -> bool:
+        return self._thread is not None and (self._one_by_one or self._waiting is not None)
 
     def offer(self, item: T) -> None:
         """Publish `item` after the one in flight."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cloud.catalog import Changes
-from cloud.records import Outcome, Rejected
+from cloud.records import FileDigest, Outcome, Rejected
 from entrypoint.console import Console
 from entrypoint.console import Progress as Bar
 from entrypoint.phrases import count, duration, new_labels, shown
@@ -105,6 +105,15 @@ class Report:
             if keys:
                 text = f"{count(len(keys), 'shard')} {what} since trained: {shown(keys)}"
                 self.console.line("data", text, **{what: list(keys)})
+
+    def left_out(self, file: FileDigest | None) -> None:
+        """A checkpoint was committed whose frozen tensors are in a file of their own."""
+        if file is None:
+            return
+        if "bytes_left_out" not in self._facts:
+            text = f"{file.key} holds what training never changes: {file.size:,} bytes less in every checkpoint"
+            self.console.line("checkpoint", text, frozen=file.key, num_bytes=file.size)
+        self._facts["bytes_left_out"] = self._facts.get("bytes_left_out", 0) + file.size
 
     def data(self, round: "Round", num_same: int, labels: Sequence[str]) -> None:
         """The data of a new round; `labels` are those that nobody knows yet."""

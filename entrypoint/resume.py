@@ -53,7 +53,7 @@ def resume(attempt: Attempt, task: Task, config: JobConfig, device: torch.device
     """
     given_up: dict[FileDigest, str] = {}
     while (chosen := attempt.chosen) is not None:
-        record, payload = chosen.record, _payload(chosen)
+        record, payload = chosen.record, payload_of(chosen)
         try:
             _check_own(attempt, record, payload, config, task)
             found = found_rounds(attempt, chosen, payload, rounds)
@@ -73,10 +73,12 @@ def resume(attempt: Attempt, task: Task, config: JobConfig, device: torch.device
     return None
 
 
-def _payload(chosen: Chosen) -> Payload:
-    payload = checkpoint.read(chosen.path)
+def payload_of(chosen: Chosen) -> Payload:
+    """The content of a verified checkpoint, whose copy on this machine is removed."""
+    payload = checkpoint.read(chosen.path, chosen.frozen)
     if chosen.is_copy:
-        chosen.path.unlink()
+        for path in filter(None, (chosen.path, chosen.frozen)):
+            path.unlink()
     return payload
 
 

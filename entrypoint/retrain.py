@@ -24,7 +24,8 @@ from entrypoint.places import cache_directory, open_data
 from entrypoint.rebuild import read_ledger
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
-from trainer.checkpoint import HostCopy, Payload, first_difference
+from trainer.checkpoint import Payload
+from trainer.contents import first_difference
 from trainer.data import Loader
 from trainer.device import pick_device
 from trainer.errors import DataError
@@ -34,6 +35,7 @@ from trainer.opened import OpenShards
 from trainer.parts import parts_of
 from trainer.plan import Progress, settings_of, target
 from trainer.settings import TrainSettings
+from trainer.snapshot import HostCopy
 from trainer.state import grown, new_state, restored
 from trainer.task import BUILT_IN, Task, find_task
 from trainer.vocabulary import Vocabulary
@@ -64,7 +66,7 @@ def retrain(
         again.run(bar)
     place = "the beginning" if base is None else base.name
     text = f"{record.name} from {place}: {again.num_steps} steps taken again on {again.state.device}"
-    found = HostCopy().take(again.state.state_dict())
+    found = HostCopy().take({**again.state.state_dict(), "net": again.state.net.state_dict()})
     for part, expected in (("net", goal.net), ("optimizer", goal.optimizer), ("scaler", goal.scaler)):
         if difference := first_difference(expected, found[part], part):
             raise Damaged(f"{text}: {difference}{_excuse(goal, again.state.device)}")

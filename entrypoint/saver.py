@@ -10,6 +10,7 @@ from cloud.errors import CloudError, StoreError
 from cloud.held import HeldFolder
 from cloud.pruning import Keeping
 from cloud.records import FileDigest, Record
+from cloud.store import Store
 from entrypoint.aside import Aside
 from entrypoint.cadence import Cadence
 from entrypoint.errors import Unpublished
@@ -18,8 +19,11 @@ from entrypoint.publisher import Publisher
 from entrypoint.report import Report
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
-from trainer.checkpoint import FORMAT, HostCopy, check_finite, last_learning_rate, trained_digest, write
+from trainer.checkpoint import FORMAT, last_learning_rate, write
+from trainer.contents import check_finite, trained_digest
 from trainer.evaluate import score_of
+from trainer.frozen import Frozen
+from trainer.snapshot import HostCopy
 
 RESCUE_SECONDS = 15.0
 """How long a state is offered to a store when something else has failed already."""
@@ -30,10 +34,14 @@ ASIDE_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of the state on the host, and what its record will say; `host` owns the copy's memory."""
+    """A copy of the state on the host, and what its record will say; `host` owns the copy's memory.
+
+    `frozen` is what the payload leaves out: it is not copied, since nothing changes it.
+    """
 
     host: HostCopy
     payload: Mapping[str, Any]
+    frozen: Frozen | None
     ledgers: tuple[FileDigest, ...]
     metrics: Mapping[str, Any] | None
     lines: list[dict[str, Any]]
@@ -47,7 +55,8 @@ class Snapshot:
 class Saver:
     """Decides when a checkpoint is due, copies it, and has it published beside the training.
 
-    There are two copies at most: one in flight, and, while publishing takes longer than training, one that waits.
+    There are two copies at most: one in flight, and, while publishing takes longer than training, one that waits. With
+    `--overlap wait` it is training that waits, and there is one, unless the store fails.
     """
 
     def __init__(self, config: JobConfig, folder: HeldFolder, report: Report, best_metric: str, stop: Stop) -> None:
@@ -59,6 +68,7 @@ class Saver:
         self._publisher: Publisher[Snapshot] = Publisher(
             self._publish, self._save_aside, self._warn,
             limit_seconds=config.max_unpublished_seconds, seconds_left=self._seconds_for_stores,
+            one_by_one=config.overlap == "wait",
         )  # fmt: skip
         self._cadence = Cadence(config, self._costs, folder.history, report.console)
         self._saved: tuple[int, int, str] | None = None
@@ -70,15 +80,20 @@ class Saver:
         """Whether it is time to save in the middle of an epoch; raises what publishing ended with."""
         self._publisher.check()
         is_publishing = not (self._publisher.is_idle or self._publisher.is_failing)
-        return self._cadence.is_due(is_publishing) and not is_publishing
+        is_due = self._cadence.is_due(is_publishing)
+        return is_due and (not is_publishing or self._config.overlap == "wait")
 
     def save(
-        self, content: Mapping[str, Any], ledgers: tuple[FileDigest, ...], metrics: Mapping[str, Any] | None
+        self,
+        content: Mapping[str, Any],
+        ledgers: tuple[FileDigest, ...],
+        metrics: Mapping[str, Any] | None,
+        frozen: Frozen | None = None,
     ) -> None:
         """Copy what a checkpoint shall hold and publish it; nothing when it is what was saved last.
 
-        `metrics`: those of the epoch that just ended; None in the middle of one. After a stop only what can be done
-        in time is begun.
+        `frozen` is what is left out of it, and stored once. `metrics`: those of the epoch that just ended; None in the
+        middle of one. After a stop only what can be done in time is begun.
         """
         place = (content["epoch"], content["global_step"], content["progress"]["waits_for"])
         if place == self._saved:
@@ -86,6 +101,8 @@ class Saver:
         self._left_out = not self._is_time()
         if self._left_out:
             return
+        if frozen is not None:
+            frozen.check()
         with self._report.phase("blocked_by_checkpoints"):
             earlier = self._publisher.room()
             self._publisher.check()
@@ -93,7 +110,7 @@ class Saver:
             started = time.monotonic()
             payload = host.take({"format": FORMAT, **content})
             self._costs.copy_seconds = time.monotonic() - started
-        self._publisher.offer(Snapshot(host, payload, ledgers, metrics, list(self._report.metrics)))
+        self._publisher.offer(Snapshot(host, payload, frozen, ledgers, metrics, list(self._report.metrics)))
         self._saved = place
         self._cadence.saved()
 
@@ -143,6 +160,7 @@ class Saver:
             record = self._commit(snapshot, self._folder.publish)
             self._costs.published(time.monotonic() - started, again=self._publisher.has_failed)
             self.last = self._stop.newest = record.name
+            self._report.left_out(record.frozen)
             if self._publisher.has_failed:
                 self._report.console.line("checkpoint", f"{record.name} is published: the store works again")
             if previous is not None and (alarm := record.unchanged_since(previous)):
@@ -151,9 +169,14 @@ class Saver:
                 self._folder.write_metrics(snapshot.lines)
             self._prune()
 
-    def _commit(self, snapshot: Snapshot, publish: Any) -> Record:
-        payload = snapshot.payload
+    def _commit(self, snapshot: Snapshot, publish: Any, aside: Store | None = None) -> Record:
+        snapshot.host.wait()
+        payload, frozen = snapshot.payload, snapshot.frozen
         check_finite(payload)
+        file = None
+        if frozen is not None:  # before what names it
+            file = self._folder.keep_frozen(frozen.sha256, partial(Frozen.write, frozen), aside)
+            payload = {**payload, "frozen": frozen.sha256}
         record: Record = publish(
             payload["epoch"],
             snapshot.step,
@@ -161,6 +184,7 @@ class Saver:
             global_step=payload["global_step"],
             round=payload["progress"]["round"],
             ledgers=snapshot.ledgers,
+            frozen=file,
             metrics=dict(snapshot.metrics or {}),
             settings=payload["settings"],
             net_sha256=trained_digest(payload),
@@ -171,7 +195,8 @@ class Saver:
     def _save_aside(self, snapshot: Snapshot, error: Exception) -> Unpublished:
         """Save on this machine what no store took; the error to end with, which says where."""
         try:
-            record = self._commit(snapshot, partial(self._folder.save_aside, self._aside.open()))
+            aside = self._aside.open()
+            record = self._commit(snapshot, partial(self._folder.save_aside, aside), aside)
         except (CloudError, OSError) as failure:
             return Unpublished(f"{error}; it could not be saved on this machine either: {failure}; submit again")
         self._stop.newest = f"{record.name}, in {self._aside.path}"

@@ -147,7 +147,7 @@ class Session:
         }
         rounds = [vars(outline) for outline in self._outlines]
         content = {**state.state_dict(), "settings": settings, "rounds": rounds}
-        self.saver.save(content, self._ledger_files, metrics)
+        self.saver.save(content, self._ledger_files, metrics, state.frozen)
 
     def end_round(self, training: Training) -> None:
         """See that all is published; after a stop in the middle of the round, raise Stopped."""

@@ -125,6 +125,11 @@ class JobConfig(TrainSettings):
         None, "a fixed time between two checkpoints within an epoch, instead of --save_every auto",
         when="now", group="checkpoints", unit="seconds", gt=0, allow_inf_nan=False,
     )  # fmt: skip
+    overlap: Literal["skip", "wait"] = setting(
+        "skip", "a checkpoint that is due while the last one is still being published: skip it if it is one within an "
+        "epoch (that of an epoch's end is a second copy in memory), or let training wait",
+        when="now", group="checkpoints",
+    )  # fmt: skip
     max_unpublished_seconds: float = setting(
         1800.0, "how long training goes on while checkpoints cannot be published; then they are saved on this machine",
         when="now", group="checkpoints", unit="seconds", ge=0, allow_inf_nan=False,

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from trainer import optim
 from trainer.checkpoint import Payload
 from trainer.draw import stream
 from trainer.errors import Incompatible
+from trainer.frozen import Frozen, frozen_names
 from trainer.plan import Progress
 from trainer.settings import TrainSettings
 from trainer.task import Task
@@ -21,7 +23,10 @@ from trainer.vocabulary import Vocabulary
 
 @dataclass
 class TrainState:
-    """Everything that a step changes. `parameters` lists those that train, for clipping."""
+    """Everything that a step changes. `parameters` lists those that train, for clipping.
+
+    `frozen_names` are those in the network's state that a task declares to be `frozen`.
+    """
 
     net: nn.Module
     optimizer: Optimizer
@@ -29,14 +34,22 @@ class TrainState:
     vocabulary: Vocabulary
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    frozen_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.parameters = [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
 
+    @cached_property
+    def frozen(self) -> Frozen | None:
+        """What no checkpoint holds, as it is when first asked for; None where all is trained."""
+        net = self.net.state_dict()
+        return Frozen({name: net[name] for name in self.frozen_names}) if self.frozen_names else None
+
     def state_dict(self) -> dict[str, Any]:
         """The changing parts of a checkpoint; tensors are the live ones."""
+        left_out = frozenset(self.frozen_names)
         return {
-            "net": self.net.state_dict(),
+            "net": {name: tensor for name, tensor in self.net.state_dict().items() if name not in left_out},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() or None,
             "vocabulary": self.vocabulary.to_dict(),
@@ -55,7 +68,8 @@ def new_state(task: Task, vocabulary: Vocabulary, settings: TrainSettings, devic
     torch.manual_seed(stream(settings.seed, "init", *(len(vocabulary.names(kind)) for kind in vocabulary.blocks)))
     net = task.build(vocabulary).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    return TrainState(net, optim.make_optimizer(net, settings), scaler, vocabulary, device)
+    optimizer, frozen = optim.make_optimizer(net, settings), frozen_names(net, task.frozen)
+    return TrainState(net, optimizer, scaler, vocabulary, device, frozen_names=frozen)
 
 
 def grown(state: TrainState, task: Task, vocabulary: Vocabulary, settings: TrainSettings) -> TrainState:

@@ -60,6 +60,9 @@ class Task(Protocol):
     """The score that tells a better checkpoint (higher is better; "-name" where lower is); "" when there is none."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of training (`epochs`, `learning_rate`, ...) that hold for this task where none were given."""
+    frozen: ClassVar[tuple[str, ...]] = ()
+    """What names in the network's state begin with that training never changes, such as ("encoder.",): stored once in
+    the output folder, not with every checkpoint. `build` calls requires_grad_(False) on it."""
     cache_directory: Path | None = None
     """A folder for what takes long to compute; it may stay from one submission to the next. The job sets it."""
     max_shard_bytes: int = MAX_BYTES

@@ -8,14 +8,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud.errors import UrlError
 from cloud.objects import PART_BYTES
 from cloud.open import StoreOptions, open_store
-from cloud.store import Store
+from cloud.records import FileDigest
+from cloud.store import Store, Writer
+from cloud.transfer import no_check, upload
+from cloud.verifying import fetch_verified
 from tests.servers import AzureServer, S3Server
+from trainer.checkpoint import write
 
 Open = Callable[[str], Store]
 _NUMBERS = itertools.count()
@@ -303,3 +308,23 @@ def test_of_creates_by_several_processes_exactly_one_wins(
     with get_context("spawn").Pool(3) as pool:
         won = pool.starmap(_create, [(url, options, expected)] * 3)
     assert sorted(itertools.chain(*won)) == sorted(expected)
+
+
+def test_a_state_of_many_small_and_some_large_tensors_is_the_same_though_its_memory_is_used_again(
+    store: Store, tmp_path: Path
+) -> None:
+    sizes = [*range(600), PART_BYTES // 4 + 1, 5 * 10**6]
+    state = {str(size): torch.arange(size, dtype=torch.float32) for size in sizes}
+    expected = {name: tensor.clone() for name, tensor in state.items()}
+
+    def produce(writer: Writer) -> None:
+        write(state, writer)  # type: ignore[arg-type]
+        for tensor in state.values():  # the store may be sending them still
+            tensor.fill_(-1)
+
+    digester = upload(store, "state.pth", produce, pauses_seconds=())
+    file = FileDigest(key="state.pth", size=digester.size, chunks=digester.chunks())
+    fetch_verified(store, file, tmp_path / "copy.pth", no_check)
+    found = torch.load(tmp_path / "copy.pth", weights_only=True)
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

@@ -27,7 +27,7 @@ from cloud.transfer import no_check
 from cloud.views import whole_model
 from entrypoint.__main__ import main
 from tests.e2e.inside import POINTS, write_points
-from trainer.checkpoint import first_difference
+from trainer.contents import first_difference
 
 KINDS = ("flip", "cut", "remove", "double", "swap")
 MORE = (

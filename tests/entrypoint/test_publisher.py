@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -36,7 +36,7 @@ class Place:
         self.given_up.append(item)
         return Unpublished(f"{error}; {item} is kept")
 
-    def publisher(self, limit_seconds: float = 60, **more: Callable[[], float]) -> Publisher[int]:
+    def publisher(self, limit_seconds: float = 60, **more: Any) -> Publisher[int]:
         return Publisher(
             self.publish,
             self.give_up,
@@ -78,6 +78,25 @@ def test_while_the_store_works_an_item_waits_for_room_and_none_is_dropped(place:
     one.offer(3)
     one.drain()
     assert place.done == [1, 2, 3]
+
+
+def test_one_by_one_an_item_waits_until_the_one_before_is_through(place: Place) -> None:
+    place.gate.clear()
+    one = place.publisher(one_by_one=True)
+    assert one.room() is None
+    one.offer(1)
+    threading.Timer(0.3, place.gate.set).start()
+    started = time.monotonic()
+    assert one.room() == 1, "its memory, the only one there is"
+    assert time.monotonic() - started > 0.2 and place.done == [1]
+    place.error = Unreachable("no answer")
+    for number in (2, 3, 4):  # a store that fails holds nobody up
+        one.room()
+        one.offer(number)
+        time.sleep(0.3)
+    place.error = None
+    one.drain()
+    assert place.done == [1, 4]
 
 
 def test_while_it_fails_only_the_newest_is_kept_and_at_most_two_exist(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from cloud.claim import Claim, claim
 from cloud.folder import OutputFolder
 from cloud.held import HeldFolder
 from cloud.open import open_store
-from cloud.store import Store
+from cloud.store import Store, Writer
+from cloud.wrapped import Wrapped
 from entrypoint.console import Console
 from entrypoint.errors import Unpublished
 from entrypoint.report import Report
@@ -22,6 +24,7 @@ from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from tests.cloud.wrappers import Failing
 from trainer.plan import Progress
+from trainer.snapshot import HostCopy
 
 
 @pytest.fixture
@@ -168,3 +171,42 @@ def test_a_step_that_the_scaler_left_out_changes_nothing(
         saver.save({**content(step, 1.0, sgd(0.1, "weight")), "scaler": scaler}, (), None)
     saver.wait()
     assert capsys.readouterr().err == ""
+
+
+class Slow(Wrapped):
+    """Takes a while for each object, as a network does for a large one."""
+
+    def writer(self, key: str) -> AbstractContextManager[Writer]:
+        time.sleep(0.3)
+        return super().writer(key)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "is_due", "num_copies", "blocked"), [("skip", False, 2, (0.0, 0.2)), ("wait", True, 1, (0.25, 2.0))]
+)
+def test_a_store_that_is_slower_than_training_costs_checkpoints_or_time_but_no_more_memory(
+    store: Store,
+    held: Claim,
+    monkeypatch: pytest.MonkeyPatch,
+    overlap: str,
+    is_due: bool,
+    num_copies: int,
+    blocked: tuple[float, float],
+) -> None:
+    made = []
+    monkeypatch.setattr(HostCopy, "__init__", lambda self: made.append(self) or NEW(self))
+    saver = saver_on(Slow(store), held, save_every_seconds=0.01, overlap=overlap)
+    saver.save(content(1), (), None)
+    time.sleep(0.05)
+    assert saver.due() is is_due
+    started = time.monotonic()
+    saver.save(content(2), (), {"accuracy": 1.0})  # the end of an epoch is saved in any case
+    assert blocked[0] <= time.monotonic() - started <= blocked[1]
+    for step in range(3, 5):
+        saver.save(content(step), (), None)
+    saver.wait()
+    assert len(names(store)) >= 2 and saver.last == "ckpt_0_4-a1"
+    assert len(made) == num_copies
+
+
+NEW = HostCopy.__init__

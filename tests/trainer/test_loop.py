@@ -13,7 +13,6 @@ import torch
 
 from tests.trainer.toy import FolderShards, Toy, census, first_round, vocabulary_of, write_shard
 from trainer import checkpoint, data
-from trainer.checkpoint import HostCopy
 from trainer.data import Loader
 from trainer.errors import NonFinite
 from trainer.evaluate import Evaluation
@@ -22,6 +21,7 @@ from trainer.loop import Training
 from trainer.opened import OpenShards
 from trainer.plan import Progress, next_round, target
 from trainer.settings import TrainSettings
+from trainer.snapshot import HostCopy
 from trainer.state import TrainState, grown, new_state, restored
 from trainer.vocabulary import Vocabulary
 from trainer.world import World

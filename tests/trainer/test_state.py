@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from tests.trainer.toy import NUM_FEATURES, Toy
-from trainer import checkpoint, optim
-from trainer.checkpoint import HostCopy
+from trainer import checkpoint, contents, optim
 from trainer.errors import CheckpointError, Incompatible, NonFinite
 from trainer.optim import learning_rate_at
 from trainer.settings import TrainSettings
+from trainer.snapshot import HostCopy
 from trainer.state import TrainState, grown, new_state, restored
 from trainer.vocabulary import Vocabulary
 
@@ -147,7 +147,7 @@ def test_a_parameter_that_is_no_number_is_never_saved():
     with torch.no_grad():
         next(state.net.parameters())[0, 0] = float("inf")
     with pytest.raises(NonFinite, match=r"step 0: parameter 0\.weight is not finite"):
-        checkpoint.check_finite(state.state_dict())
+        contents.check_finite(state.state_dict())
 
 
 def test_the_learning_rate_rises_falls_and_is_a_function_of_the_place():
