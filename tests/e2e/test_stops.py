@@ -264,11 +264,11 @@ def test_a_round_whose_last_state_could_not_be_saved_is_not_done(job: Inside, mo
     """A stop at the very end, when an upload takes longer than the time that is left: 143, and the rest comes later."""
     save = Saver.save
 
-    def stopped_at_the_end(saver: Saver, content: Any, ledgers: Any, metrics: Any) -> None:
+    def stopped_at_the_end(saver: Saver, content: Any, *more: Any) -> None:
         if content["epoch"] == 2:
             saver._costs.publish_seconds = 100.0
             saver._stop.request("SIGTERM")
-        save(saver, content, ledgers, metrics)
+        save(saver, content, *more)
 
     with monkeypatch.context() as patched:
         patched.setattr(Saver, "save", stopped_at_the_end)
