@@ -76,7 +76,7 @@ def _saving(folder: Path, device: torch.device, options: Options) -> Iterator[Ta
         goals=[Goal(says="blocked at most 2 x the copy alone", most=2.0, against="pinned copies alone")],
     )
     with _saver(folder) as saver:
-        quiet, publishing = "quiet", "while 10 GB are published"
+        quiet, publishing = "quiet", f"while {num_gb:.3g} GB are published"
         yield Table(
             title="one step, quiet and while a checkpoint is digested and written to a local folder",
             cases={

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,21 @@ from tests.benchmarks.pairs import AGAIN, Results, Spread, Table
 
 __all__ = ["machine", "show", "to_json", "write"]
 
-STANDARD = ("seconds", "cpu_seconds", "peak_bytes")
 WIDTH = 140
 
 
 def show(results: Results) -> None:
     """Print a table: medians with lowest and highest, ratios to ours with theirs, and how the goals were met."""
     table = results.table
-    unit, _ = table.seconds_unit
-    more = sorted({name for samples in results.samples.values() for name in samples[0] if name not in STANDARD})
+    columns = _columns(results)
     shown = RichTable(title=table.title, caption=machine(), width=WIDTH)
     ratio = f"{table.figure.replace('_', ' ')} x ours"
-    for heading in ("", unit, f"CPU {unit}", "peak MB", *more, ratio, ""):
+    for heading in ("", table.seconds_unit[0], *(heading for heading, _ in columns.values()), ratio, ""):
         shown.add_column(heading, justify="right" if heading else "left")
     for name in results.samples:
-        shown.add_row(name, *_cells(results, name, more), _text(results.ratios(name)), results.verdict(name))
+        shown.add_row(name, *_cells(results, name, columns), _text(results.ratios(name)), results.verdict(name))
     for name, reason in results.missing.items():
-        shown.add_row(name, *["-"] * (4 + len(more)), reason)
+        shown.add_row(name, *["-"] * (2 + len(columns)), reason)
     console = Console(width=WIDTH)
     console.print(shown)
     for line in _goal_lines(results):
@@ -91,14 +89,21 @@ def _unit(table: Table, figure: str) -> tuple[str, float]:
     return table.seconds_unit if figure.endswith("seconds") else (figure, 1.0)
 
 
-def _cells(results: Results, case: str, more: Sequence[str]) -> list[str]:
+def _columns(results: Results) -> dict[str, tuple[str, float]]:
+    """The heading and the factor of every figure that some case has, beside the seconds."""
+    unit, factor = results.table.seconds_unit
+    known = {"cpu_seconds": (f"CPU {unit}", factor), "peak_bytes": ("peak MB", 1e-6)}
+    there = {name: None for samples in results.samples.values() for name in samples[0]}
+    more = {name: (name.replace("_", " "), 1.0) for name in there if name not in ("seconds", *known)}
+    return {name: known[name] for name in known if name in there} | more
+
+
+def _cells(results: Results, case: str, columns: Mapping[str, tuple[str, float]]) -> list[str]:
     """Seconds with their spread; of the other figures the medians, "" where the case has none."""
-    factor = results.table.seconds_unit[1]
-    factors = {"cpu_seconds": factor, "peak_bytes": 1e-6, **dict.fromkeys(more, 1.0)}
     there = results.samples[case][0]
-    medians = {name: Spread.of(results.figures(case, name)).median for name in factors if name in there}
-    seconds = _text(Spread.of(results.figures(case, "seconds")), factor)
-    return [seconds, *(f"{medians[name] * each:.3g}" if name in medians else "" for name, each in factors.items())]
+    medians = {name: Spread.of(results.figures(case, name)).median for name in columns if name in there}
+    seconds = _text(Spread.of(results.figures(case, "seconds")), results.table.seconds_unit[1])
+    return [seconds, *(f"{medians[name] * columns[name][1]:.3g}" if name in medians else "" for name in columns)]
 
 
 def _text(spread: Spread, factor: float = 1.0) -> str:

@@ -124,6 +124,7 @@ def hugging_face(rows: Tensor, folder: Path) -> float:
     trainer = transformers.Trainer(
         module, arguments, train_dataset=_Named(rows), callbacks=[clock], optimizers=optimizers
     )
+    trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     return float(clock.seconds)
 
