@@ -33,10 +33,10 @@ from tests.benchmarks.pairs import Goal, Table
 from tests.benchmarks.program import Options, main
 from tests.benchmarks.step import SETTINGS, Prepared, Small, loaders, ours, with_batches
 from tests.benchmarks.wide_task import Wide, WideSettings
-from trainer.checkpoint import HostCopy
 from trainer.data import Batch, Loader
 from trainer.device import autocast, to_device
 from trainer.settings import TrainSettings
+from trainer.snapshot import HostCopy
 from trainer.state import TrainState, new_state
 
 WIDTH, TINY_WIDTH = 28_900, 64
