@@ -58,8 +58,7 @@ def _once(entries: Iterable[Entry]) -> Iterator[Entry]:
 def _spill(run: list[Entry]) -> IO[str]:
     file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - closed when it has been read
     for entry in run:
-        json.dump((entry.key, entry.size, entry.version), file)
-        file.write("\n")
+        file.write(json.dumps((entry.key, entry.size, entry.version)) + "\n")
     file.seek(0)
     return file
 

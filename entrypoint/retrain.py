@@ -221,7 +221,8 @@ def _again(config: JobConfig, goal: Payload, start: Payload | None, ledger: Ledg
     _check_shards(data, goal, start, ledger, stop)
     cache = ShardCache(data, directory, config.cache_bytes, check=stop.check)
     try:
-        opened = OpenShards(task, cache, config.memory_bytes)
+        decoded, disk_bytes = directory / "decoded", int(config.decoded_bytes)
+        opened = OpenShards(task, cache, config.memory_bytes, folder=decoded, disk_bytes=disk_bytes)
         yield _Again(task, config, goal, start, ledger, opened, stop, device)
     finally:
         cache.close()

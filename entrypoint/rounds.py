@@ -1,6 +1,6 @@
 """The shards under data_url against the ledger: what is new, and the round that it forms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cloud.catalog import Changes, Known, compare
@@ -93,8 +93,8 @@ class Rounds:
         """The share of examples to hold out; none when round 1 has evaluation shards, which settles it for good."""
         if not self._config.eval_fraction:
             return 0.0
-        first = [shard.key for shard in ledger.round(1).shards] if len(ledger) else [entry.key for entry in new]
-        return 0.0 if any(key.startswith(EVAL) for key in first) else self._config.eval_fraction
+        first: Iterable[Entry | Shard] = ledger.shards(1) if len(ledger) else new
+        return 0.0 if any(one.key.startswith(EVAL) for one in first) else self._config.eval_fraction
 
     def _compare(self, ledger: Ledger) -> Changes:
         known = (Known(shard.key, shard.size, shard.sha256, shard.version) for shard in ledger.known())
@@ -102,12 +102,12 @@ class Rounds:
             return compare(self._census.listing(), known, self._census.digest)
         # By the user's promise new keys sort after the old ones: one request from the last finds them, and the old
         # ones are taken as they were. Evaluation shards are few and made no promise.
-        last = max((shard.key for shard in ledger.known() if shard.split == "train"), key=str.encode)
-        new = tuple(self._census.listing(start_after=last, excluding=EVAL))
-        known_evaluation = (one for one in known if one.key.startswith(EVAL))
+        extent = ledger.extent()
+        new = tuple(self._census.listing(start_after=extent.last_key, excluding=EVAL))
+        known_evaluation = (one for one in known if one.key.startswith(EVAL)) if extent.num_untrained else ()
         changes = compare(self._census.listing(under=EVAL), known_evaluation, self._census.digest)
-        num_old = sum(1 for shard in ledger.known() if shard.split == "train")
-        return Changes(num_old + changes.num_same, (*changes.appended, *new), changes.changed, changes.removed)
+        num_same = extent.num_train + changes.num_same
+        return Changes(num_same, (*changes.appended, *new), changes.changed, changes.removed)
 
     def _check_changed(self, earlier: Shard) -> None:
         can_diff = earlier.keys is not None or earlier.split != "train" or not earlier.num_examples

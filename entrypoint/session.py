@@ -58,7 +58,10 @@ class Session:
         self.saver = Saver(config, held.folder, report, best_metric(self.task, config), stop)
         self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
         report.best_metric = best_metric(self.task, config)
-        self._opened = OpenShards(self.task, cache, config.memory_bytes)
+        decoded = cache_directory(config) / "decoded"
+        self._opened = OpenShards(
+            self.task, cache, config.memory_bytes, folder=decoded, disk_bytes=int(config.decoded_bytes)
+        )
         census = Census(config, places.data, cache, self._opened, report.console, stop)
         self._rounds = Rounds(config, census, report, fields_of(self.task.settings, "round"))
         self._output = places.output
@@ -231,10 +234,10 @@ class Session:
         """The newest round, when something of it is left to train or to evaluate."""
         if self._state is None:
             return None
-        round = self._ledger.round(len(self._ledger))
-        goal = target(round, self._config, self._state.progress)
-        patience = settings_of(round.settings, self._config).early_stopping_epochs
-        return None if is_done(self._state.progress, goal, patience) else round
+        newest = self._ledger.heading(len(self._ledger))
+        goal = target(newest, self._config, self._state.progress)
+        patience = settings_of(newest.settings, self._config).early_stopping_epochs
+        return None if is_done(self._state.progress, goal, patience) else self._ledger.round(newest.number)
 
     def _begin(self, round: Round) -> None:
         """Make `round` the newest: grow vocabulary and network, and publish its ledger before the first step."""

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ class TarImages(Sequence[Example]):
 
         OSError when they do not fit there; then all is as it was.
         """
-        if self._groups is not None or isinstance(self.pixels, np.memmap):
+        if self._groups is not None or isinstance(self.pixels, np.memmap) or not self.pixels.nbytes:
             return 0
         self.pixels = spilled(self.pixels, folder)
         return self.pixels.nbytes
@@ -121,7 +122,7 @@ class TarImages(Sequence[Example]):
 
     def _fill(self, index: int, group: Group) -> None:
         image, label = _member(group, IMAGE_SUFFIXES, "image"), _member(group, LABEL_SUFFIXES, "label")
-        self.labels[index] = _label(group, label)
+        self.labels[index] = sys.intern(_label(group, label))
         self.pixels[index] = _pixels(group, image, self.pixels.shape[1:])
 
 

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from trainer.errors import CheckpointError
+from trainer.heading import EXTENT, HEADING, Extent, Heading
 
 Lines = Callable[[], Iterator[dict[str, Any]]]
 
@@ -145,6 +146,7 @@ class Round:
             "removed": list(self.removed),
             "num_new": self.num_new,
             "num_old": self.num_old,
+            **vars(Extent.of(self.shards)),
             **({"starts_from": self.starts_from} if self.starts_from else {}),
         }
         yield from (shard.to_line() for shard in sorted(self.shards, key=lambda shard: shard.sort_key))
@@ -171,6 +173,13 @@ class Ledger:
             raise CheckpointError(f"ledger of round {number}: it begins with {header.get('kind')!r}, not its header")
         return header
 
+    def heading(self, number: int) -> Heading:
+        """What the header of a round says of its length."""
+        header = self.header(number)
+        return Heading(
+            **{name: header[name] for name in HEADING}, starts_from=header.get("starts_from", ""), number=number
+        )
+
     def round(self, number: int) -> Round:
         """All of round `number`."""
         header = self.header(number)
@@ -181,7 +190,7 @@ class Ledger:
             labels=tuple(header["labels"]),
             removed=tuple(header["removed"]),
             starts_from=header.get("starts_from", ""),
-            shards=tuple(self._shards(number)),
+            shards=tuple(self.shards(number)),
             replay=tuple(Replay.from_line(line) for line in self.files[number - 1]() if line["kind"] == "replay"),
         )
 
@@ -192,6 +201,22 @@ class Ledger:
         for _, same_key in groupby(merged, key=lambda pair: pair[1].key):
             *_, (_, newest) = same_key
             yield newest
+
+    def extent(self) -> Extent:
+        """That of all rounds together; read from the headers, but for ledger files that are older than it."""
+        found = [self.extent_of(number) for number in range(1, len(self) + 1)]
+        return Extent(
+            num_train=sum(one.num_train for one in found),
+            num_untrained=sum(one.num_untrained for one in found),
+            last_key=max((one.last_key for one in found), key=str.encode, default=""),
+        )
+
+    def extent_of(self, number: int) -> Extent:
+        """That of one round."""
+        header = self.header(number)
+        if not header.keys() >= set(EXTENT):
+            return Extent.of(self.shards(number))
+        return Extent(**{name: header[name] for name in EXTENT})
 
     def rounds_of_labels(self) -> dict[str, int]:
         """For each label the round that brought it."""
@@ -209,7 +234,7 @@ class Ledger:
         first_seen: dict[str, int] = {}
         found: dict[str, tuple[int, Shard]] = {}
         for number in range(1, len(self) + 1):
-            for shard in self._shards(number):
+            for shard in self.shards(number):
                 if shard.split == "eval" or shard.held_out:
                     found[shard.key] = (first_seen.setdefault(shard.key, number), shard)
                 else:  # edited, and nothing of it is held out any longer
@@ -217,11 +242,12 @@ class Ledger:
         removed = self.removed()
         return [found[key] for key in sorted(found, key=str.encode) if key not in removed]
 
-    def _shards(self, number: int) -> Iterator[Shard]:
+    def shards(self, number: int) -> Iterator[Shard]:
+        """The shards of a round, one by one."""
         return (Shard.from_line(line) for line in self.files[number - 1]() if line["kind"] == "shard")
 
     def _tagged(self, number: int) -> Iterator[tuple[int, Shard]]:
-        return ((number, shard) for shard in self._shards(number))
+        return ((number, shard) for shard in self.shards(number))
 
 
 def without_new(shard: Shard) -> Shard:

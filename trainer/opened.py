@@ -1,5 +1,6 @@
 """Shards opened as the task's sequences, and kept in memory from use to use while they fit."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 from trainer.errors import DataError, NotAShard, reason
 from trainer.ledger import Shard
 from trainer.task import UNREADABLE, Task
+
+_log = logging.getLogger(__name__)
 
 
 class Shards(Protocol):
@@ -26,12 +29,18 @@ class Shards(Protocol):
 
 
 class OpenShards:
-    """Sequences by content. One that says how much memory it holds (`nbytes`) needs its file no longer and is kept."""
+    """Sequences by content. One that says how much memory it holds (`nbytes`) needs its file no longer and is kept.
 
-    def __init__(self, task: Task, shards: Shards, memory_bytes: int) -> None:
+    What has no room in `memory_bytes` and can be moved to disk (`spill`) is kept in `folder`, up to `disk_bytes`.
+    """
+
+    def __init__(
+        self, task: Task, shards: Shards, memory_bytes: int, *, folder: Path | None = None, disk_bytes: int = 0
+    ) -> None:
         self.task = task
         self._shards = shards
         self._memory_bytes = memory_bytes
+        self._folder, self._disk_bytes = folder, disk_bytes
         self._kept: OrderedDict[str, Sequence[Any]] = OrderedDict()
         self._lock = Lock()
 
@@ -74,21 +83,42 @@ class OpenShards:
         try:
             yield examples
         finally:
-            with self._lock:
-                kept = sha256 in self._kept
-            if not kept:
+            if not self._is_kept(sha256, examples):
                 close(examples)
 
     def _keep(self, sha256: str, examples: Sequence[Any]) -> None:
-        """Keep what needs no file, and forget the longest unused ones that have no room."""
+        """Keep what needs no file; the longest unused ones that have no room go to the disk, or are forgotten."""
         if not hasattr(examples, "nbytes"):
             return
         with self._lock:
             self._kept[sha256] = examples
             total = sum(num_bytes(kept) for kept in self._kept.values())
-            while total > self._memory_bytes:
-                _, oldest = self._kept.popitem(last=False)
-                total -= num_bytes(oldest)
+            for oldest in list(self._kept):
+                if total <= self._memory_bytes:
+                    break
+                total -= num_bytes(self._kept[oldest])
+                if num_bytes(self._kept[oldest]) and not self._spill(self._kept[oldest]):
+                    del self._kept[oldest]
+
+    def _is_kept(self, sha256: str, examples: Sequence[Any]) -> bool:
+        """Whether it stays after its use; what had no room in memory may have been decoded by it."""
+        with self._lock:
+            if sha256 not in self._kept and self._spill(examples):
+                self._kept[sha256] = examples
+            return sha256 in self._kept
+
+    def _spill(self, examples: Sequence[Any]) -> bool:
+        """Move a sequence to the disk, if it can be and there is room."""
+        if self._folder is None or not hasattr(examples, "spill") or num_bytes(examples) > self._disk_bytes:
+            return False
+        try:
+            taken = int(examples.spill(self._folder))
+        except OSError as error:
+            _log.warning("%s: decoded shards cannot be kept there: %s; they are decoded each time", self._folder, error)
+            self._disk_bytes = 0
+            return False
+        self._disk_bytes -= taken
+        return taken > 0
 
 
 def num_bytes(examples: Sequence[Any]) -> int:

@@ -8,8 +8,12 @@ from typing import Any, Literal
 from trainer.comparison import Before
 from trainer.draw import sample, stream
 from trainer.errors import CheckpointError
+from trainer.heading import Heading
 from trainer.ledger import Ledger, Replay, Round, Shard, total_labels, without_new
 from trainer.settings import TrainSettings, fields_of
+
+MAX_WINDOW_EXAMPLES = 2**20
+"""More are not shuffled together: their order would take a second to make, and much memory to hold."""
 
 TARGETS = ("epochs", "epoch_fraction", "finetune_epochs")
 """Round settings that may still change for the newest round: they only say how long it lasts."""
@@ -109,7 +113,7 @@ def settings_of(fixed: Mapping[str, Any], settings: TrainSettings) -> TrainSetti
     return type(settings).model_validate({**settings.model_dump(), **held})
 
 
-def target(round: Round, settings: TrainSettings, done: Progress) -> Target:
+def target(round: Round | Heading, settings: TrainSettings, done: Progress) -> Target:
     """How long `round` lasts under today's settings: never shorter than the epoch that is under way."""
     pass_examples = round.num_new + round.num_old
     epoch_examples = int(round.settings.get("examples_per_epoch", 0)) or pass_examples
@@ -160,7 +164,19 @@ def next_round(
         removed=tuple(sorted(gone)),
         shards=tuple(new),
     )
-    return _with_batch_size(replace(fixed, replay=tuple(_replay(ledger, fixed, settings))), settings)
+    whole = replace(fixed, replay=tuple(_replay(ledger, fixed, settings)))
+    return _with_window(_with_batch_size(whole, settings))
+
+
+def _with_window(round: Round) -> Round:
+    """The round with windows of no more examples than are shuffled together, as long as its shards are alike."""
+    num_examples = round.num_new + round.num_old
+    if num_examples <= MAX_WINDOW_EXAMPLES:
+        return round
+    num_bytes = sum(shard.size for shard in round.shards if shard.split == "train" and shard.num_new)
+    num_bytes += sum(replay.shard.size for replay in round.replay)
+    at_most = max(1, num_bytes * MAX_WINDOW_EXAMPLES // num_examples)
+    return replace(round, window_bytes=min(round.window_bytes, at_most))
 
 
 def _with_batch_size(round: Round, settings: TrainSettings) -> Round:

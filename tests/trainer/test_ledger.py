@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.errors import CheckpointError
+from trainer.heading import EXTENT
 from trainer.ledger import Ledger, Replay, Round, Shard
 
 keys = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
@@ -91,3 +92,19 @@ def test_an_edited_shard_that_lost_what_was_held_out_is_evaluated_no_longer():
     assert ledger.evaluation() == []
     ledger = ledger.with_round(Round(number=3, settings={}, window_bytes=1, shards=(again,)).to_lines)
     assert ledger.evaluation() == [(1, again)]
+
+
+@given(st.lists(st.lists(shards, max_size=5, unique_by=lambda shard: shard.key), max_size=3))
+def test_headers_tell_which_shards_there_are_as_the_shards_do(found):
+    ledger, older = Ledger(), Ledger()
+    for number, new in enumerate(found, 1):
+        lines = list(Round(number=number, settings={}, window_bytes=1, shards=tuple(new)).to_lines())
+        ledger = ledger.with_round(lambda lines=lines: iter(lines[:1]))  # nothing but the header is read
+        before = {name: value for name, value in lines[0].items() if name not in EXTENT}
+        older = older.with_round(lambda lines=[before, *lines[1:]]: iter(lines))
+    extent, every = ledger.extent(), [*chain.from_iterable(found)]
+    assert extent == older.extent(), "of a ledger file that is older than these fields"
+    train = [shard for shard in every if shard.split == "train"]
+    assert extent.num_train == sum(shard.new is None for shard in train)
+    assert extent.num_untrained == len(every) - len(train)
+    assert extent.last_key == max((shard.key for shard in train), key=str.encode, default="")

@@ -1,11 +1,13 @@
 """What remains to be done, as functions of settings and ledger."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.ledger import Ledger, Replay, Round, Shard
-from trainer.plan import Progress, balanced, epochs_of, is_done, next_round, settings_of, target
+from trainer.order import PassOrder
+from trainer.plan import MAX_WINDOW_EXAMPLES, Progress, balanced, epochs_of, is_done, next_round, settings_of, target
 from trainer.settings import TrainSettings, fields_of
 
 LABELS = "abcd"
@@ -167,3 +169,27 @@ def test_few_new_examples_are_replayed_with_some_of_every_label():
     assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == {"a": 7, "b": 3}
     _, none = ledger_of([[{"a": 9}], [{"c": 1}]], TrainSettings(replay=0, min_replay=5))
     assert none[1].replay == ()
+
+
+@pytest.mark.parametrize(
+    ("num_shards", "num_examples", "num_windows"), [(1000, 1000, 1), (2000, 10_000, 20), (3, 2**21, 3)]
+)
+def test_windows_hold_no_more_examples_than_are_shuffled_together(num_shards, num_examples, num_windows):
+    """A round of fewer has the windows that its cache allows, a shard with more is one of its own."""
+    shards = [shard(f"{number:04}", {"a": num_examples}) for number in range(num_shards)]
+    round = next_round(Ledger(), shards, [], TrainSettings(), 2**40)
+    assert round is not None
+    loader = PassOrder(np.full(num_shards, num_examples), np.full(num_shards, 100), round.window_bytes, (0, 1, 0))
+    assert loader.num_windows == num_windows
+    assert (round.window_bytes == 2**40) == (num_shards * num_examples <= MAX_WINDOW_EXAMPLES)
+    again = next_round(Ledger(), shards, [], TrainSettings(), round.window_bytes)
+    assert again == round
+
+
+@given(rounds)
+def test_a_heading_tells_how_long_a_round_lasts(plan):
+    settings = TrainSettings(replay=0.5, epochs=3)
+    ledger, made = ledger_of(plan, settings)
+    for number, round in enumerate(made, 1):
+        done = Progress(round=number, example=1)
+        assert target(ledger.heading(number), settings, done) == target(round, settings, done)
