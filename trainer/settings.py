@@ -114,7 +114,7 @@ class TrainSettings(BaseModel):
         when="now", group="machine", unit="bytes", ge=0,
     )  # fmt: skip
     decoded_bytes: ByteSize = setting(
-        ByteSize(10 * 2**30), "decoded shards without room in memory are kept on disk up to this size, where the task can",
+        ByteSize(10 * 2**30), "decoded shards without room in memory stay on disk up to this size, where the task can",
         when="now", group="machine", unit="bytes", ge=0,
     )  # fmt: skip
     threads: int = setting(0, "threads of torch on the CPU; 0: torch decides", when="now", group="machine", ge=0)
