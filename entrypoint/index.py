@@ -21,18 +21,19 @@ def run(config: JobConfig, stop: Stop, console: Console) -> int:
     """Write `_index.jsonl` under data_url, one line per shard, evaluation shards included. Returns the exit code."""
     task = make_task(config.task, config.sets)
     task.max_shard_bytes = int(config.max_shard_bytes)
-    data = open_store(config.data_url, options(config), writable=True)
+    data = open_store(config.data_url, options(config))  # not writable yet: that would make a folder of a wrong name
     cache = ShardCache(data, cache_directory(config), config.cache_bytes, check=stop.check)
     try:
         census = Census(config, data, cache, OpenShards(task, cache, 0), console, stop)
         entries = list(census.listing())
         if not entries:
             raise DataError(census.no_shards())
+        target = open_store(config.data_url, options(config), writable=True)
         shards = census.take(entries, use_index=False)
     finally:
         cache.close()
     lines = [json.dumps({name: getattr(shard, name) for name in FIELDS}, ensure_ascii=False) for shard in shards]
-    data.put(INDEX_KEY, "".join(line + "\n" for line in lines).encode())
+    target.put(INDEX_KEY, "".join(line + "\n" for line in lines).encode())
     examples = sum(shard.num_examples for shard in shards)
     console.line("index", f"{len(shards)} shards, {examples} examples: {INDEX_KEY} in {config.data_url}")
     return 0

@@ -1,11 +1,13 @@
 """`--init_from`: a new folder begins with the network that another run's newest checkpoint holds."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from cloud.errors import NoSuchBucket
 from cloud.folder import Chosen, OutputFolder
 from cloud.open import is_same, open_store
 from cloud.urls import without_credentials
@@ -53,7 +55,9 @@ def initial(
 def _newest(config: JobConfig, url: str, scratch: Path, check: Callable[[], None]) -> Chosen:
     if is_same(str(config.init_from), config.train_url):
         raise SettingsError(f"--init_from {url}: is --train_url itself, which is continued without it; leave it out")
-    chosen = OutputFolder(open_store(str(config.init_from), options(config))).choose(scratch, check)
+    chosen = None
+    with suppress(NoSuchBucket):
+        chosen = OutputFolder(open_store(str(config.init_from), options(config))).choose(scratch, check)
     if chosen is None:
         raise SettingsError(f"--init_from {url}: no checkpoint there; name the output folder of a run")
     return chosen

@@ -1,9 +1,10 @@
 """The rounds that a checkpoint names; what a lost ledger file said is found out from the data."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from cloud.errors import Damaged
+from cloud.errors import Damaged, NoSuchBucket
 from cloud.folder import Chosen, OutputFolder
 from cloud.open import open_store
 from cloud.records import FileDigest, Record
@@ -44,7 +45,9 @@ def read_ledger(folder: OutputFolder, record: Record) -> Ledger:
 def rounds_of(config: JobConfig) -> Ledger:
     """The ledger of the run that --rounds_from names."""
     folder = OutputFolder(open_store(str(config.rounds_from), options(config)))
-    records = folder.records()
+    records: list[Record] = []
+    with suppress(NoSuchBucket):
+        records = folder.records()
     if not records:
         url = without_credentials(str(config.rounds_from))
         raise SettingsError(f"--rounds_from {url}: no checkpoint there; name the output folder of a run")

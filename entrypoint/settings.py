@@ -56,7 +56,9 @@ class JobConfig(TrainSettings):
         None, "region of the object store; default: as the environment says", when="now", group="places"
     )
 
-    task: str = setting("", "what to train: a name (images), ./file.py:Class or module:Class", when="run", group="task")
+    task: str = setting(
+        "", "what to train: a name (images, nlu), ./file.py:Class or module:Class", when="run", group="task"
+    )
     sets: dict[str, str] = setting(
         {}, "a setting of the task itself, as name=value; may be repeated", when="run", group="task", alias="set"
     )

@@ -1,5 +1,7 @@
 """A new folder that begins with another run's network: `--init_from`."""
 
+import itertools
+
 import torch
 
 from tests.e2e.inside import IMAGES
@@ -50,10 +52,10 @@ def test_what_does_not_fit_is_named_with_found_and_expected(job, tmp_path):
     assert job.trained(*new).outcome["outcome"] == "nothing_new", "it has one of its own"
     itself = tmp_path / "itself"
     assert "is --train_url itself" in job.submit("--init_from", itself, run=itself).error
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert "no checkpoint there; name the output folder" in job.submit("--init_from", empty, run=tmp_path / "b").error
-    assert job.submit("--init_from", empty, run=tmp_path / "b").code == 78
+    (empty := tmp_path / "empty").mkdir()
+    for setting, url in itertools.product(("--init_from", "--rounds_from"), (empty, tmp_path / "nowhere")):
+        said = job.submit(setting, url, run=tmp_path / "b")
+        assert (said.code, said.error) == (78, f"{setting} {url}: no checkpoint there; name the output folder of a run")
     sgd = job.submit(*new, "--optimizer", "sgd", "--momentum", "0", "--schedule", "constant", run=tmp_path / "sgd")
     assert sgd.code == 0, sgd.err
     job.arguments = ("--task", "tests.e2e.noted:Noted", *IMAGES[2:4])

@@ -57,6 +57,13 @@ def test_an_index_that_is_out_of_date_is_found_out(bench, place):
     assert bench.submit("--epochs", "1", data=data).said.outcome["outcome"] == "done"
 
 
+def test_an_index_of_a_wrong_folder_makes_none(bench, tmp_path):
+    wrong = tmp_path / "wrong"
+    assert index(bench, wrong) == 78
+    assert f"{wrong}: no such folder; create it or mend the path" in bench.inside.capfd.readouterr().err
+    assert not wrong.exists()
+
+
 def memory(bench: Bench, name: str) -> tuple[str, Store]:
     """A place that is no folder, and lasts as long as the process."""
     url = f"memory://{name}-{os.getpid()}-{bench.inside.run.parent.name}/data"
