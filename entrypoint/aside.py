@@ -56,7 +56,8 @@ class Aside:
         try:
             found = self._found(folder, store, scratch, check)
         except (Damaged, FileNotFoundError) as error:
-            console.warning(f"passed over what is saved in {self.path}: {error}")
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, FileNotFoundError) else error
+            console.warning(f"passed over what is saved in {self.path}: {why}; remove that folder when it is of no use")
             return chosen
         if found is not None and (chosen is None or found.record.place.order > chosen.record.place.order):
             chosen = _committed(folder, store, found, scratch, chosen)

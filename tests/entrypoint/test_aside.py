@@ -92,11 +92,11 @@ def test_what_is_damaged_is_passed_over_with_a_warning_and_stays(
     assert ground.take_back() is None
     said = capsys.readouterr().err
     assert said.startswith(f"perdure: warning: passed over what is saved in {ground.aside.path}: ")
-    assert ground.ledger.key in said
+    assert f"{ground.ledger.key}: no such object; remove that folder" in said
     path = ground.aside.path / ground.saved.object.key
     flip(path)
     assert ground.take_back() is None
-    assert f"{path.name}: digest of chunk 1 differs: damaged\n" in capsys.readouterr().err
+    assert f"{path.name}: digest of chunk 1 differs: damaged; remove" in capsys.readouterr().err
     assert path.exists()
 
 
