@@ -15,29 +15,28 @@ from entrypoint.census import Census
 from entrypoint.ended import advice, check_promotion, facts, judge
 from entrypoint.errors import Stopped, Unpublished
 from entrypoint.export import export
+from entrypoint.growth import Growth
 from entrypoint.initial import Initial, initial
 from entrypoint.places import EVAL, Places, cache_directory
 from entrypoint.rebuild import rounds_of
 from entrypoint.report import Report
-from entrypoint.resume import adoptable, adopted, now_settings, resume, run_settings, task_name
+from entrypoint.resume import adoptable, now_settings, resume, run_settings, task_name
 from entrypoint.rounds import Rounds, check_unfinished
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from trainer.checkpoint import Payload
-from trainer.comparison import Before
 from trainer.data import Loader
 from trainer.device import pick_device
-from trainer.errors import DataError, Incomparable, TrainerError
+from trainer.errors import DataError, TrainerError
 from trainer.evaluate import Evaluation, best_metric
 from trainer.ledger import Ledger, Round
 from trainer.loop import EpochEnd, Training
 from trainer.opened import OpenShards
 from trainer.outline import Outline
-from trainer.parts import Part, indices_of
-from trainer.plan import Progress, is_done, settings_of, target
+from trainer.plan import is_done, settings_of, target
 from trainer.settings import fields_of
-from trainer.state import TrainState, grown, new_state
+from trainer.state import TrainState
 from trainer.task import in_round, make_task, with_defaults
 from trainer.vocabulary import Vocabulary
 from trainer.world import World
@@ -63,6 +62,7 @@ class Session:
             self.task, cache, config.memory_bytes, folder=decoded, disk_bytes=int(config.decoded_bytes)
         )
         census = Census(config, places.data, cache, self._opened, report.console, stop)
+        self._growth = Growth(self.task, self._opened, config, self.device, report, stop)
         self._rounds = Rounds(config, census, report, fields_of(self.task.settings, "round"))
         self._output = places.output
         self._ledger = Ledger()
@@ -108,7 +108,7 @@ class Session:
                 edited = [one.key for one in self._rounds.edited(changes) if not one.key.startswith(EVAL)]
                 self._report.waits(edited, self.task.waits(self._known))
                 return None
-            self._report.data(round, changes.num_same, self._new_labels(round))
+            self._report.data(round, changes.num_same, self._growth.new_labels(round, self._known))
             round = replace(round, starts_from=self._initial.origin if self._initial else "")
             self._begin(round)
         return self._train(round)
@@ -209,22 +209,6 @@ class Session:
             end = facts(training.loader.round, progress, epoch_end.metrics)
             self._report.round(end, advice(self._config, self._ledger, progress, training.loader.goal))
 
-    def _before(self, evaluation: Evaluation) -> Before | None:
-        """What the network says of today's evaluation data before another round; None where it can say nothing."""
-        if self._state is None or not len(self._ledger):
-            return None
-        fixed = self._ledger.header(len(self._ledger))["settings"]
-        self.task.settings = in_round(self._todays_sets, fixed.get("set", {}))
-        with self._report.phase("train"), self._report.phase("evaluate"):
-            try:
-                before = evaluation.before(self._state, self.stopping)
-            except Incomparable as error:
-                text = f"the network as it was cannot be judged on today's evaluation data: {error}"
-                self._report.console.warning(f"{text}; forgetting and flips are not told")
-                return None
-        self._stop.check()
-        return before
-
     def _set_state(self, state: TrainState) -> None:
         """Go on with this state; the report follows its progress."""
         self._state = state
@@ -240,20 +224,11 @@ class Session:
         return None if is_done(self._state.progress, goal, patience) else self._ledger.round(newest.number)
 
     def _begin(self, round: Round) -> None:
-        """Make `round` the newest: grow vocabulary and network, and publish its ledger before the first step."""
+        """Make `round` the newest, with a network grown for it, and publish its ledger before the first step."""
         ledger = self._ledger.with_round(round.to_lines)
-        evaluation = Evaluation(ledger, self._opened, self._config)
-        known = self._known
-        evaluation.check_labels(known)
-        before = self._before(evaluation)
-        self.task.settings = self._todays_sets
-        start = self._initial.state if self._initial else self._state
-        oov_rate = self.task.oov_rate(known, self._new_examples(round)) if start else None
-        vocabulary = self.task.grow(known, round.labels, self._new_examples(round, with_resources=True))
-        state = self._grown(start, round, vocabulary)
-        state.progress.before, state.progress.oov_rate = before, oov_rate
-        self._set_state(state)
-        self._initial = None
+        other = self._initial.state if self._initial else self._adopted
+        self._set_state(self._growth.begin(ledger, round, self._known, self._state, other))
+        self._initial = self._adopted = None
         file = self._folder.write_ledger(round.number, round.to_lines())
         self._ledger, self._ledger_files = ledger, (*self._ledger_files, file)
         self._outlines = (*self._outlines, Outline.of(round))
@@ -263,36 +238,6 @@ class Session:
         """The vocabulary before the next round."""
         start = self._initial.state if self._initial else self._state
         return start.vocabulary if start else Vocabulary()
-
-    def _new_labels(self, round: Round) -> list[str]:
-        """The labels that the ledger does not know and the network neither, which may be another run's."""
-        names = (name for kind in self.task.label_kinds for name in self._known.names(kind))
-        known = {self.task.label_today(self._known, name) for name in names}
-        return [label for label in round.labels if self.task.label_today(self._known, label) not in known]
-
-    def _grown(self, before: TrainState | None, round: Round, vocabulary: Vocabulary) -> TrainState:
-        """The state at the beginning of a round, from the one before it."""
-        if self._adopted is not None:
-            payload, self._adopted = self._adopted, None
-            num_examples = target(round, self._config, Progress()).epoch_examples
-            return adopted(payload, self.task, self._config, self.device, vocabulary, num_examples)
-        if before is None:
-            state = new_state(self.task, vocabulary, self._config, self.device)
-        else:
-            state = grown(before, self.task, vocabulary, self._config)
-        state.progress = state.progress.in_round(round.number)
-        return state
-
-    def _new_examples(self, round: Round, *, with_resources: bool = False) -> Iterator[Any]:
-        """What the round brings, example by example, for a task whose vocabulary is more than its labels."""
-        own = [shard for shard in round.shards if shard.split == "train"]
-        self._opened.prefetch(own)
-        for shard in own:
-            with self._opened.open(shard) as examples:
-                yield from getattr(examples, "resources", ()) if with_resources else ()
-                for index in indices_of(Part(shard, None, shard.num_new), self.task, examples).tolist():
-                    self._stop.check()
-                    yield examples[index]
 
     def _train(self, round: Round) -> Training:
         """The training of what is left of `round`."""
