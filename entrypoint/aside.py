@@ -110,6 +110,7 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
         net_sha256=old.net_sha256,
         learning_rate=old.learning_rate,
     )
+    store.delete(old.place.record_key)  # before its object goes: a record always names bytes that are there
     path = scratch / record.object.key
     shutil.move(found.path, path)
     frozen_copy = None if found.frozen is None else Path(shutil.move(found.frozen, scratch / found.frozen.name))
