@@ -200,9 +200,10 @@ class Saver:
         except (CloudError, OSError) as failure:
             return Unpublished(f"{error}; it could not be saved on this machine either: {failure}; submit again")
         self._stop.newest = f"{record.name}, in {self._aside.path}"
+        files = ", ".join(file.key for file in record.parts)
         return Unpublished(
             f"{error}; the newest state, {record.name}, is saved in {self._aside.path}: submit again on this machine, "
-            f"or copy {record.object.key} and ledger/ from there to --train_url, and then {record.place.record_key}"
+            f"or copy {files} and ledger/ from there to --train_url, and then {record.place.record_key}"
         )
 
     def _warn(self, error: Exception) -> None:

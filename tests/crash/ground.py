@@ -147,7 +147,7 @@ def check_whole(store: Store) -> int:
     found = records.records()
     assert not records.rejected, records.rejected
     for record in found:
-        for file in (record.object, *record.ledgers):
+        for file in (*record.parts, *record.ledgers):
             data = store.read(file.key)
             assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size, *file.chunks), (record.name, file.key)
     return len(found)
@@ -186,7 +186,7 @@ def check_clean(run: Run, max_slots: int = 1) -> None:
     """
     keys = {entry.key for entry in run.store.list()}
     records = OutputFolder(run.store).records()
-    named = {file.key for record in records for file in (record.object, *record.ledgers)}
+    named = {file.key for record in records for file in (*record.parts, *record.ledgers)}
     named |= {CheckpointName.parse(record.name).record_key for record in records}  # type: ignore[union-attr]
     strangers = [key for key in keys - named if not key.startswith(("attempts/", "metrics/", "model/"))]
     assert strangers == [], "leftovers in the output folder"

@@ -48,7 +48,8 @@ def save_aside(folder: HeldFolder, aside: Aside) -> tuple[FileDigest, Record]:
         writer.write(b"state of a network")
 
     ledger = folder.write_ledger(1, [{"key": "a.tar"}])
-    fields = {"global_step": 5, "round": 1, "ledgers": (ledger,), "metrics": {}, "settings": {}}
+    frozen = folder.keep_frozen("ab" * 32, produce, aside.open())
+    fields = {"global_step": 5, "round": 1, "ledgers": (ledger,), "frozen": frozen, "metrics": {}, "settings": {}}
     return ledger, folder.save_aside(aside.open(), 0, 5, produce, **fields)
 
 

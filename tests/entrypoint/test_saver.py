@@ -1,5 +1,6 @@
 """Publishing in the background: what fails can be tried again, and no state is published twice."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -23,6 +24,7 @@ from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
 from tests.cloud.wrappers import Failing
+from trainer.frozen import Frozen
 from trainer.plan import Progress
 from trainer.snapshot import HostCopy
 
@@ -91,6 +93,22 @@ def test_what_no_store_takes_is_saved_on_this_machine(store: Store, held: Claim,
     assert chosen is not None and chosen.record.name == "ckpt_0_7-a1"
     assert torch.equal(torch.load(chosen.path, weights_only=True)["net"]["weight"], torch.full((3,), 7.0))
     assert sorted(path.name for path in aside.glob("ckpt_*")) == ["ckpt_0_7-a1.json", "ckpt_0_7-a1.pth"]
+
+
+def test_what_is_frozen_is_saved_on_this_machine_too_when_the_store_is_gone(
+    store: Store, held: Claim, tmp_path: Path
+) -> None:
+    frozen = Frozen({"encoder": torch.arange(4.0)})
+    saver = saver_on(store, held, max_unpublished_seconds=0)
+    shutil.rmtree(store.url)
+    saver.save(content(5), (), None, frozen)
+    with pytest.raises(Unpublished, match=r"copy ckpt_0_5-a1.pth, frozen/\w+-a1.pth and ledger/ from there") as raised:
+        saver.wait()
+    assert f"{store.url}: no such folder; create it or mend the path; the newest state" in str(raised.value)
+    (aside,) = (tmp_path / "cache" / "unpublished").iterdir()
+    chosen = OutputFolder(open_store(str(aside))).choose(tmp_path, lambda: None)
+    assert chosen is not None and chosen.frozen is not None
+    assert torch.equal(torch.load(chosen.frozen, weights_only=True)["encoder"], torch.arange(4.0))
 
 
 def test_the_same_state_is_published_once(store: Store, held: Claim) -> None:
