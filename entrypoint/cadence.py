@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 
 from cloud.history import History
 from cloud.threads import in_background
@@ -23,8 +23,8 @@ LEAST_SECONDS = 10.0
 BEFORE = History(num_interrupted=1 / 24, seconds=3600.0)
 """What is assumed before anything was seen: as if an hour had been watched in which one a day is interrupted."""
 
-NUM_COSTS, NUM_STEPS = 5, 20
-MUCH = 2.0
+NUM_COSTS, MIN_STEPS, MAX_STEPS = 5, 20, 200
+MUCH, OUTLIER = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,7 @@ class _Pace:
 
     last: float
     costs: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_COSTS))
-    num_quiet: int = 0
-    quiet_seconds: float = 0.0
+    quiet: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STEPS))
     num_busy: int = 0
     busy_seconds: float = 0.0
     was_busy: bool = False
@@ -153,7 +152,7 @@ class _Pace:
         if is_busy or self.was_busy:
             self.num_busy, self.busy_seconds = self.num_busy + 1, self.busy_seconds + seconds
         else:
-            self.num_quiet, self.quiet_seconds = self.num_quiet + 1, self.quiet_seconds + seconds
+            self.quiet.append(seconds)
         has_ended = self.was_busy and not is_busy
         self.last, self.was_busy = now, is_busy
         if has_ended:
@@ -161,8 +160,11 @@ class _Pace:
         return has_ended
 
     def _end(self) -> None:
-        if self.num_quiet >= NUM_STEPS:
-            undisturbed = self.num_busy * self.quiet_seconds / self.num_quiet
-            self.costs.append(max(0.0, self.busy_seconds - undisturbed))
-            self.num_quiet, self.quiet_seconds = self.num_quiet // 2, self.quiet_seconds / 2  # newer ones count more
+        if len(self.quiet) >= MIN_STEPS:
+            self.costs.append(max(0.0, self.busy_seconds - self.num_busy * self._undisturbed()))
         self.num_busy, self.busy_seconds = 0, 0.0
+
+    def _undisturbed(self) -> float:
+        """Mean seconds of a quiet step, without what is none: the first one of a round comes after its census."""
+        most = OUTLIER * median(self.quiet)
+        return fmean(seconds for seconds in self.quiet if seconds <= most)

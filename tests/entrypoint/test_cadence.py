@@ -105,6 +105,12 @@ def test_steps_that_publishing_slows_are_a_cost_of_the_save(capsys):
     assert "1% of the time, which comes before --max_lost_seconds 60 (a save takes 1 s" in capsys.readouterr().out
 
 
+def test_what_is_no_step_does_not_hide_that_publishing_slows_them(capsys):
+    job = Job(busy=1.5)
+    job.now = 1000.0  # a census
+    assert job.run(2000)[-1] == pytest.approx(100 * (0.01 + 2 * 0.5), abs=4)
+
+
 def test_interruptions_that_were_seen_make_it_save_more_often(capsys):
     rare, often = Job(copying=0.05), Job(History(12, 3600.0), copying=0.05)
     time.sleep(0.05)  # the history is read in the background
