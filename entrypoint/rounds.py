@@ -6,6 +6,7 @@ from typing import Any
 from cloud.catalog import Changes, Known, compare
 from cloud.store import Entry
 from entrypoint.census import Census
+from entrypoint.phrases import shown
 from entrypoint.places import EVAL
 from entrypoint.report import Report
 from entrypoint.settings import JobConfig
@@ -62,6 +63,9 @@ class Rounds:
         gone, window_bytes = [*changes.removed, *unusable], self._config.cache_bytes // 2
         round = next_round(ledger, shards, gone, self._config, window_bytes, self._sets)
         if round is None and not len(ledger):
+            others = [shard.key for shard in shards if shard.split == "other"]
+            if len(others) == len(shards):
+                raise DataError(f"no data of task {self._config.task} in {shown(others)}; mend --data_url")
             raise DataError(f"none of the {len(shards)} shards holds an example to train on; see --on_bad_example")
         return round
 

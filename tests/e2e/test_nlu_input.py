@@ -50,6 +50,8 @@ def test_a_mistake_in_one_line_is_said_with_its_place_or_passed_over(nlu):
         ("a.jsonl", '{"text": "x", "entities": [{"start": 0, "end": 2, "entity": "y"}]}',
          "a.jsonl: line 1, column 38: an entity from 0 to 2, in a text of 1 characters; mend it"),
         ("a.csv", "text,label\nx,y\n", "a.csv: line 1, column 6: unknown column 'label'; expected text, category"),
+        ("a.yml", "nul:\n- intent: a\n", "a.yml: line 1, column 1: unknown section 'nul'; did you mean 'nlu'?"),
+        ("a.yml", "stories: []\n", "no data of task nlu in a.yml; mend --data_url"),
         ("a.csv", "text,category\n", "a.csv: holds no examples; remove it"),
         ("a.jsonl", '{"text": "%s"}' % ("x" * 10_001), "a.jsonl: line 1, column 10: the example has 10,001 characters"),
         ("a.jsonl", '{"text": "x"}', "no message has an intent or an entity, so there is nothing to learn"),

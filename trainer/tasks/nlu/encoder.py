@@ -8,7 +8,8 @@ Transferability of Contextual Representations", 2019), while the last layers tur
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,11 @@ from trainer.tasks.nlu.encoder_files import TOKENIZER, WEIGHTS, encoder_config, 
 from trainer.tasks.nlu.feature_cache import FeatureCache
 
 Spans = Sequence[tuple[int, int]]
+Waiting = deque[str]
 MAX_ROWS, MAX_BATCH_TOKENS, LENGTH_STEP = 8, 1024, 8
 MAX_CACHE_BYTES = 2 * 2**30
+WAITING_CHUNK, MAX_AT_HAND = 256, 4096
+"""How many waiting texts are cut into tokens at a time, and about how many are held like that."""
 _FORM = b"2"
 """Which features these are: what was kept of others, by an earlier version, must not be taken for them."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -37,10 +41,18 @@ class Features(NamedTuple):
     tokens: np.ndarray
 
 
+class _Asked(NamedTuple):
+    """A text, its spans, and the key of what is asked of them."""
+
+    key: bytes
+    text: str
+    spans: Spans
+
+
 class _Text(NamedTuple):
     """A text as the network takes it: ids of its tokens, and the characters each of them stands for."""
 
-    number: int
+    asked: _Asked
     ids: Sequence[int]
     offsets: np.ndarray
 
@@ -50,11 +62,15 @@ class Encoder:
 
     A matrix product rounds alike only for matrices of the same size. So that a text has the same features, bit for
     bit, whatever stands beside it and whichever attempt computes it, batches have few fixed sizes, and rows that lack
-    are filled up. Where nothing is kept (`cache_directory` None: serving), that is spared.
+    are filled up, with texts that `wait` where there are some. Where nothing is kept (`cache_directory` None: serving),
+    that is spared.
     """
 
-    def __init__(self, source: str, cache_directory: Path | None = None) -> None:
-        """`source`: a folder or an installed package. SettingError where it is none, or no encoder that can be used."""
+    def __init__(self, source: str, cache_directory: Path | None = None, waiting: Waiting | None = None) -> None:
+        """`source`: a folder or an installed package. SettingError where it is none, or no encoder that can be used.
+
+        `waiting`: texts that will be asked for; any thread may add some.
+        """
         self.source, self.digest = source, encoder_digest(source)
         folder = encoder_folder(source)
         try:
@@ -66,6 +82,8 @@ class Encoder:
         self._tokenizer = _tokenizer(source, folder / TOKENIZER, sizes)
         self._cache = FeatureCache(cache_directory / "encoder", MAX_CACHE_BYTES) if cache_directory else None
         self._lock = threading.Lock()
+        self._waiting = waiting if waiting is not None else Waiting(maxlen=0)
+        self._at_hand: dict[int, list[_Text]] = {}
 
     def features(self, texts: Sequence[str]) -> np.ndarray:
         """float32 of shape (len(texts), width), each row of length 1."""
@@ -80,16 +98,23 @@ class Encoder:
         """
         return [one.tokens for one in self.encode(texts, spans)]
 
-    def encode(self, texts: Sequence[str], spans: Sequence[Spans]) -> list[Features]:
-        """Both at once: to ask for both costs one pass of the network, not two."""
+    def encode(
+        self, texts: Sequence[str], spans: Sequence[Spans], spans_of: Callable[[str], Spans] | None = None
+    ) -> list[Features]:
+        """Both at once: to ask for both costs one pass of the network, not two. `spans_of` tells those of a text that
+        waits.
+        """
         keys = [self._key(text, own) for text, own in zip(texts, spans, strict=True)]
         found = {key: self._cache.get(key) for key in keys} if self._cache else dict.fromkeys(keys)
         missing = {key: index for index, key in enumerate(keys) if found[key] is None}
-        computed = self._compute([texts[i] for i in missing.values()], [spans[i] for i in missing.values()])
-        for key, matrix in zip(missing, computed, strict=True):
-            found[key] = matrix
+        with self._lock:  # one thread at a time: two would only share the same cores
+            computed = self._compute(
+                [_Asked(key, texts[i], spans[i]) for key, i in missing.items()], spans_of or _no_spans
+            )
+        for key, matrix in computed.items():
             if self._cache:
                 self._cache.put(key, matrix)
+        found |= computed
         return [_features(found[key]) for key in keys]
 
     def _key(self, text: str, spans: Spans) -> bytes:
@@ -103,17 +128,52 @@ class Encoder:
         )
         return hashlib.sha256(b"".join(parts)).digest()[:16]
 
-    def _compute(self, texts: Sequence[str], spans: Sequence[Spans]) -> list[np.ndarray]:
-        """For each text float16 of shape (1 + number of spans, width): the sentence, then its spans."""
-        results: dict[int, np.ndarray] = {}
-        with self._lock:  # one thread at a time: two would only share the same cores
-            encoded = self._tokenizer.encode_batch([_SURROGATES.sub("\ufffd", text) for text in texts])
-            every = [_Text(i, one.ids, np.array(one.offsets).reshape(-1, 2)) for i, one in enumerate(encoded)]
-            for batch, length in _batches(every):
-                for text, last, middle in zip(batch, *self._states(batch, length), strict=False):
-                    end = len(text.ids)
-                    results[text.number] = _pooled(last[:end], middle[:end], text.offsets, spans[text.number])
-        return [results[i] for i in range(len(texts))]
+    def _compute(self, asked: Sequence[_Asked], spans_of: Callable[[str], Spans]) -> dict[bytes, np.ndarray]:
+        """By key float16 of shape (1 + number of spans, width): the sentence, then its spans."""
+        results: dict[bytes, np.ndarray] = {}
+        for batch, length in _batches(self._tokenized(asked)):
+            if self._cache:
+                batch += self._idle(_num_rows(length) - len(batch), length, spans_of, results)
+            for text, last, middle in zip(batch, *self._states(batch, length), strict=False):
+                end = len(text.ids)
+                results[text.asked.key] = _pooled(last[:end], middle[:end], text.offsets, text.asked.spans)
+        return results
+
+    def _tokenized(self, asked: Sequence[_Asked]) -> list[_Text]:
+        encoded = self._tokenizer.encode_batch([_SURROGATES.sub("\ufffd", one.text) for one in asked])
+        return [
+            _Text(one, tokens.ids, np.array(tokens.offsets).reshape(-1, 2))
+            for one, tokens in zip(asked, encoded, strict=True)
+        ]
+
+    def _idle(self, num: int, length: int, spans_of: Callable[[str], Spans], done: Collection[bytes]) -> list[_Text]:
+        """Up to `num` texts that wait, of that length, to be computed in rows that would be idle."""
+        self._take_some(spans_of)
+        at_hand, found = self._at_hand.get(length, []), list[_Text]()
+        while at_hand and len(found) < num:
+            text = at_hand.pop()
+            if not self._is_kept(text.asked) and text.asked.key not in done:
+                found.append(text)
+        return found
+
+    def _take_some(self, spans_of: Callable[[str], Spans]) -> None:
+        """Have some of the waiting texts at hand, by length, as long as there is room for more."""
+        if not self._waiting:
+            return
+        if sum(map(len, self._at_hand.values())) > MAX_AT_HAND:
+            self._at_hand = {
+                length: [text for text in texts if not self._is_kept(text.asked)]
+                for length, texts in self._at_hand.items()
+            }
+            if sum(map(len, self._at_hand.values())) > MAX_AT_HAND:
+                return
+        texts = [self._waiting.popleft() for _ in range(min(WAITING_CHUNK, len(self._waiting)))]
+        asked = [_Asked(self._key(text, spans := spans_of(text)), text, spans) for text in texts]
+        for text in self._tokenized([one for one in asked if not self._is_kept(one)]):
+            self._at_hand.setdefault(_length(text), []).append(text)
+
+    def _is_kept(self, asked: _Asked) -> bool:
+        return self._cache is not None and asked.key in self._cache
 
     def _states(self, batch: Sequence[_Text], length: int) -> tuple[np.ndarray, np.ndarray]:
         """The hidden states of the last and the middle layer, float32 of shape (at least len(batch), length, width)."""
@@ -134,10 +194,19 @@ def _batches(texts: Sequence[_Text]) -> Iterator[tuple[list[_Text], int]]:
     """Texts of about one length together, and that length: a multiple of LENGTH_STEP."""
     groups: dict[int, list[_Text]] = {}
     for text in texts:
-        groups.setdefault(-(-max(1, len(text.ids)) // LENGTH_STEP) * LENGTH_STEP, []).append(text)
+        groups.setdefault(_length(text), []).append(text)
     for length, group in sorted(groups.items()):
         for start in range(0, len(group), _num_rows(length)):
             yield group[start : start + _num_rows(length)], length
+
+
+def _no_spans(_: str) -> Spans:
+    return ()
+
+
+def _length(text: _Text) -> int:
+    """How long the rows of its batch are."""
+    return -(-max(1, len(text.ids)) // LENGTH_STEP) * LENGTH_STEP
 
 
 def _num_rows(length: int) -> int:

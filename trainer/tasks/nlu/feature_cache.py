@@ -51,6 +51,10 @@ class FeatureCache:
         except OSError as error:
             self._give_up(error)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Whether something is kept there, damaged or not."""
+        return key in self._places
+
     def get(self, key: bytes) -> np.ndarray | None:
         """What was put there, float16 of shape (rows, columns); None where there is none, or a damaged one."""
         with self._lock:

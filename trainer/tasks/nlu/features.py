@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.tasks.nlu.encoder import Encoder
+from trainer.tasks.nlu.encoder import Encoder, Spans
 from trainer.tasks.nlu.lexical import lexical_names
 from trainer.tasks.nlu.matcher import Matcher
 from trainer.tasks.nlu.tags import LAYERS, synonyms
@@ -108,12 +108,17 @@ class Featurizer:
     def _encoded(self, known: Mapping[str, Features]) -> dict[str, Features]:
         """The same with what the encoder says; where no tokens are read, of messages alone."""
         assert self.encoder is not None
-        spans = [[(one.start, one.end) for one in features.tokens] for features in known.values()]
-        read = self.encoder.encode(list(known), spans if self._reads_tokens else [()] * len(known))
+        read = self.encoder.encode(list(known), [self._spans(one.tokens) for one in known.values()], self._spans_of)
         return {
             text: features._replace(dense=Dense(*(part.astype(np.float16) for part in one)))
             for (text, features), one in zip(known.items(), read, strict=True)
         }
+
+    def _spans(self, tokens: Sequence[Token]) -> Spans:
+        return [(one.start, one.end) for one in tokens] if self._reads_tokens else ()
+
+    def _spans_of(self, text: str) -> Spans:
+        return self._spans(tokenize(text)) if self._reads_tokens else ()
 
     @cached_property
     def synonyms(self) -> Mapping[str, str]:

@@ -52,7 +52,7 @@ def _check_is_shard(root: Node | None) -> None:
     if "nlu" in sections or ("responses" in sections and _retrieval(sections["responses"][1])):
         return
     for name, (key, _) in sections.items():
-        close = difflib.get_close_matches(name[:40].lower(), SECTIONS, n=1, cutoff=0.75)
+        close = difflib.get_close_matches(name[:40].lower(), SECTIONS, n=1, cutoff=0.65)
         if close and name not in (*SECTIONS, *OTHER_SECTIONS):
             raise Fault(f"unknown section {name[:40]!r}; did you mean {close[0]!r}?", key.start)
     raise NotAShard("has neither nlu: nor responses: to retrieval intents")

@@ -39,6 +39,11 @@ class Messages(Sequence[Message]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def texts(self) -> Iterator[str]:
+        """Those of the messages that can be used."""
+        return (entry.text for entry in self._entries if isinstance(entry, Message))
+
     def __getitem__(self, index: Any) -> Any:
         entry = self._entries[index]
         if isinstance(entry, str):

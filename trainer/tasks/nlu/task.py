@@ -24,7 +24,7 @@ from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, Collated, collated
 from trainer.tasks.nlu.brings import check_learnable, names_of, warn_of_lone_intent, warn_of_no_answers
 from trainer.tasks.nlu.diet import Diet
-from trainer.tasks.nlu.encoder import Encoder
+from trainer.tasks.nlu.encoder import Encoder, Waiting
 from trainer.tasks.nlu.encoder_files import EncoderSettings
 from trainer.tasks.nlu.features import Featurizer, must_recur, word_name
 from trainer.tasks.nlu.messages import Message, Resource
@@ -38,6 +38,10 @@ from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
 
 _LOG = logging.getLogger(__name__)
+
+
+MAX_WAITING, MAX_WAITING_CHARS = 100_000, 500
+"""How many texts may wait to be encoded, and how long they may be: longer ones share a batch with none."""
 
 
 class NluSettings(EncoderSettings):
@@ -88,7 +92,10 @@ class NLU(Task):
 
     def read(self, path: Path) -> Messages:
         """The messages of a shard; DataError when it is none, NotAShard for YAML of another kind."""
-        return read(path, self.settings.max_text_chars, self.max_shard_bytes)
+        messages = read(path, self.settings.max_text_chars, self.max_shard_bytes)
+        if self.settings.encoder:
+            self._to_encode.extend(text for text in messages.texts if len(text) <= MAX_WAITING_CHARS)
+        return messages
 
     def label(self, example: Message) -> str | None:
         """The full name: the response's where there is one, else the intent."""
@@ -184,9 +191,14 @@ class NLU(Task):
         return sum(missing) / len(missing) if missing else None
 
     @cached_property
+    def _to_encode(self) -> Waiting:
+        """Texts that were read and will be encoded when there is room."""
+        return Waiting(maxlen=MAX_WAITING)
+
+    @cached_property
     def _pretrained(self) -> Encoder | None:
         """The encoder of the settings, which is the same for the whole folder."""
-        return Encoder(self.settings.encoder, self.cache_directory) if self.settings.encoder else None
+        return Encoder(self.settings.encoder, self.cache_directory, self._to_encode) if self.settings.encoder else None
 
     def _features(self, vocabulary: Vocabulary) -> Featurizer:
         """The features under a vocabulary, with what was computed of them before."""

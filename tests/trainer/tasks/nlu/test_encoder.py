@@ -1,6 +1,7 @@
 """A text has the same features always: beside other texts, in another process, from the cache, and under autocast."""
 
 import sys
+from collections import deque
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_bits_do_not_depend_on_what_stands_beside_a_text(folder: Path, tmp_path:
     for text, row in reversed(list(zip(TEXTS, together, strict=True))):
         assert np.array_equal(alone.features([text])[0], row)
     np.testing.assert_allclose(Encoder(str(folder)).features(TEXTS), together, atol=2e-3)
+
+
+def test_texts_that_wait_are_computed_in_idle_rows(folder: Path, tmp_path: Path) -> None:
+    waiting = deque(["to my card", "money " * 7, "send", "hello", "money"])
+    encoder, alone = Encoder(str(folder), tmp_path / "one", waiting), Encoder(str(folder), tmp_path / "two")
+    spans = {text: [(0, 2)] for text in waiting}
+    first = encoder.encode(["send"], [[(0, 2)]], spans.__getitem__)[0]
+    assert not waiting, "one batch of short texts had room for all but the long one"
+    encoder._net, net = None, encoder._net  # computing would fail
+    for text in ("to my card", "send", "hello", "money"):
+        (found,), (expected,) = (one.encode([text], [[(0, 2)]]) for one in (encoder, alone))
+        assert np.array_equal(found.sentence, expected.sentence) and np.array_equal(found.tokens, expected.tokens)
+    with pytest.raises(TypeError):
+        encoder.encode(["money " * 7], [[(0, 2)]])
+    encoder._net = net
+    assert np.array_equal(encoder.encode(["send"], [[(0, 2)]])[0].tokens, first.tokens)
 
 
 def test_features_come_from_the_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
