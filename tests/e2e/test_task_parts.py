@@ -98,7 +98,8 @@ def test_a_file_of_another_kind_is_named_once_and_passed_over(bench):
 def test_only_files_of_another_kind_are_no_data(bench):
     bench.inside.arguments = WORDED
     bench.inside.data.joinpath("domain.jsonl").write_text("# no examples\n")
-    assert "none of the 1 shards holds an example to train on" in bench.submit(code=65).said.error
+    expected = "no data of task tests.e2e.test_task_parts:Worded in domain.jsonl; mend --data_url"
+    assert expected in bench.submit(code=65).said.error
 
 
 def test_resources_reach_the_vocabulary_also_of_a_file_without_examples(bench):
