@@ -176,11 +176,10 @@ def _pixels(group: Group, suffix: str, shape: tuple[int, ...]) -> np.ndarray:
     return decoded(io.BytesIO(group.members[suffix]), _name(group, suffix), shape)
 
 
-def decoded(source: Path | BinaryIO, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The image in a file: uint8 of `shape` (H, W, C); BadExample, with `name`, where it is none."""
+def decoded(source: BinaryIO, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The image in an open file: uint8 of `shape` (H, W, C); BadExample, with `name`, where it is none."""
     try:
-        with Image.open(source, formats=FORMATS) as image:
-            return _fitted(image, shape)
+        return _fitted(Image.open(source, formats=FORMATS), shape)
     except UnidentifiedImageError as error:  # its text holds an address in memory
         raise BadExample(f"{name}: is no PNG, JPEG or WebP image") from error
     except UNDECODABLE as error:
@@ -192,10 +191,12 @@ def _fitted(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
     image.draft(None, (2 * width, 2 * height))  # a JPEG far too large is decoded at a half, quarter or eighth
-    fitted = _eight_bits(image).convert("L" if channels == 1 else "RGB")
+    fitted, mode = _eight_bits(image), "L" if channels == 1 else "RGB"
+    if fitted.mode != mode:
+        fitted = fitted.convert(mode)
     if fitted.size != (width, height):
         fitted = fitted.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(fitted).reshape(shape)
+    return np.frombuffer(fitted.tobytes(), np.uint8).reshape(shape)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

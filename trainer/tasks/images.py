@@ -128,7 +128,8 @@ class Images(Task):
             raise ValueError("has no field `image` with the path of a file")
         if not Path(path).is_file():
             raise ValueError(f"{path}: no such file")
-        return Example(decoded(Path(path), path, (own.image_size, own.image_size, own.channels)), "")
+        with Path(path).open("rb") as file:
+            return Example(decoded(file, path, (own.image_size, own.image_size, own.channels)), "")
 
     def answers(self, net: nn.Module, examples: Sequence[Example], vocabulary: Vocabulary) -> list[dict[str, Any]]:
         """`label`, `confidence`, and `ranking`: the likeliest labels with theirs."""
