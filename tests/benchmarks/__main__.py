@@ -9,7 +9,7 @@ import sys
 
 from tests.benchmarks.program import add_options
 
-PROGRAMS = ("step", "trainers", "start", "resume", "gpu")
+PROGRAMS = ("step", "trainers", "images", "place", "catalog", "start", "resume", "gpu")
 
 
 def main() -> int:

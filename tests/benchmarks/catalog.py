@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from obstore.store import S3Store
 
@@ -52,9 +53,12 @@ GROWS, LISTS, BARE = "perdure, --shard_keys_grow", "perdure, all listed", "obsto
 def tables(options: Options) -> Iterator[Table]:
     """Seconds, memory and requests of the catalog alone: from an open ledger to what is new."""
     num_known = options.size(1_000_000, 3_000)
-    with tempfile.TemporaryDirectory() as name, _server(num_known + NUM_NEW) as url:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        _server(num_known + NUM_NEW) as url,
+        patch.dict(os.environ, ENV, AWS_ENDPOINT_URL=url),
+    ):
         options.child(write_ledger, name, num_known)()
-        os.environ.update(ENV, AWS_ENDPOINT_URL=url)
         cases = {
             GROWS: options.child(look, name, True),
             LISTS: options.child(look, name, False),
