@@ -14,6 +14,11 @@ from tests.benchmarks.program import main
 LONG_BYTES = 50_000_000
 
 
+def test_every_program_is_known() -> None:
+    files = (Path(__file__).parent / "benchmarks").glob("*.py")
+    assert {path.stem for path in files if "\ndef tables(" in path.read_text()} == set(PROGRAMS)
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_runs(name: str, tmp_path: Path) -> None:
     tables = importlib.import_module(f"tests.benchmarks.{name}").tables

@@ -50,7 +50,7 @@ def _lines(ax: Axes, all_results: Sequence[Results]) -> None:
     ax.set(xscale="log", ylabel=unit, xlabel=all_results[0].table.axis)
     ax.set_ylim(bottom=0)
     ax.set_title(all_results[0].table.title, fontsize=10)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left")
 
 
 def _scale(results: Results) -> tuple[str, float]:
