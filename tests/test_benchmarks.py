@@ -16,7 +16,7 @@ LONG_BYTES = 50_000_000
 
 def test_every_program_is_known() -> None:
     files = (Path(__file__).parent / "benchmarks").glob("*.py")
-    assert {path.stem for path in files if "\ndef tables(" in path.read_text()} == set(PROGRAMS)
+    assert {path.stem for path in files if "def tables(options: Options)" in path.read_text()} == set(PROGRAMS)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
