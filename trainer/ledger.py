@@ -5,6 +5,7 @@ drawn from. This module gives the lines their meaning; who stores them, and how 
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
@@ -51,6 +52,10 @@ class Shard:
         """How many examples the shard brings to its round."""
         return self.num_examples if self.new is None else len(self.new)
 
+    def labels_of_new(self) -> Mapping[str, int]:
+        """The examples per label that the shard brings to its round."""
+        return self.labels if self.new is None else self.new_labels or {}
+
     def old_labels(self) -> dict[str, int]:
         """Usable examples per label that an earlier round trained, for a shard that is looked at from a later one."""
         new = self.new_labels or {}
@@ -91,9 +96,13 @@ class Replay:
     @property
     def num_examples(self) -> int:
         """How many were drawn."""
+        return sum(self.labels().values())
+
+    def labels(self) -> dict[str, int]:
+        """How many were drawn of each label."""
         if self.picks is None:
-            return sum(self.shard.old_labels().values())
-        return sum(len(ordinals) for ordinals in self.picks.values())
+            return self.shard.old_labels()
+        return {label: len(ordinals) for label, ordinals in self.picks.items()}
 
     def to_line(self) -> dict[str, Any]:
         """A ledger line."""
@@ -112,6 +121,7 @@ class Replay:
 class Round:
     """One round, fixed when it starts. `settings` are those of class "round"; `labels` the names it brought.
 
+    `old_labels` counts the examples of each label that earlier rounds brought and that are still there.
     `starts_from` names what round 1 started from when that was the checkpoint of another run.
     """
 
@@ -119,6 +129,7 @@ class Round:
     settings: Mapping[str, Any]
     window_bytes: int
     labels: tuple[str, ...] = ()
+    old_labels: Mapping[str, int] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     shards: tuple[Shard, ...] = ()
     replay: tuple[Replay, ...] = ()
@@ -134,6 +145,20 @@ class Round:
         """Examples of earlier rounds that are trained along."""
         return sum(replay.num_examples for replay in self.replay)
 
+    def label_counts(self) -> dict[str, tuple[int, int]]:
+        """By label ("" for none) the examples that a pass over the round trains, and all that there are, old and new.
+
+        The second is the larger one where old examples were drawn.
+        """
+        new, drawn = Counter[str](), Counter[str]()
+        for shard in self.shards:
+            if shard.split == "train":
+                new.update(shard.labels_of_new())
+        for replay in self.replay:
+            drawn.update(replay.labels())
+        trained, known = new + drawn, new + Counter(self.old_labels)
+        return {name: (num, known[name]) for name, num in trained.items()}
+
     def to_lines(self) -> Iterator[dict[str, Any]]:
         """The ledger file of the round."""
         yield {
@@ -143,6 +168,7 @@ class Round:
             "settings": dict(self.settings),
             "window_bytes": self.window_bytes,
             "labels": list(self.labels),
+            **({"old_labels": dict(self.old_labels)} if self.old_labels else {}),
             "removed": list(self.removed),
             "num_new": self.num_new,
             "num_old": self.num_old,
@@ -188,6 +214,7 @@ class Ledger:
             settings=header["settings"],
             window_bytes=header["window_bytes"],
             labels=tuple(header["labels"]),
+            old_labels=header.get("old_labels", {}),
             removed=tuple(header["removed"]),
             starts_from=header.get("starts_from", ""),
             shards=tuple(self.shards(number)),

@@ -21,7 +21,7 @@ from trainer.draw import draw, stream
 from trainer.errors import NonFinite, shown
 from trainer.evaluate import best_metric, score_of
 from trainer.optim import clip, learning_rate_at, set_learning_rate
-from trainer.plan import is_done
+from trainer.plan import is_done, trains_anew
 from trainer.settings import TrainSettings
 from trainer.state import TrainState
 from trainer.task import Task
@@ -53,6 +53,7 @@ class Training:
 
     def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
         self.task, self.state, self.loader, self.settings = task, state, loader, settings
+        task.round = loader.round
         self._loss = loss_function(task, state.net, settings)
         self._pending: list[tuple[Tensor, int, np.ndarray]] = []
         self._first_step = state.progress.global_step
@@ -112,7 +113,8 @@ class Training:
     def _step(self, batch: Batch) -> None:
         """One optimizer update. Its loss: the sum over its examples divided by their number, however accumulated."""
         state, settings, progress = self.state, self.settings, self.state.progress
-        set_learning_rate(state.optimizer, learning_rate_at(settings, progress.example, self.loader.goal.num_examples))
+        goal, anew = self.loader.goal, trains_anew(self.loader.round)
+        set_learning_rate(state.optimizer, learning_rate_at(settings, progress.example, goal.num_examples, anew=anew))
         for parameter in state.parameters:  # what zero_grad does beside this costs as much as a small layer
             parameter.grad = None
         is_lone = batch.num_examples == 1 < settings.batch_size

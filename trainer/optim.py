@@ -61,21 +61,24 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
         group["lr"] = learning_rate
 
 
-def learning_rate_at(settings: TrainSettings, example: int, num_examples: int) -> float:
+def learning_rate_at(settings: TrainSettings, example: int, num_examples: int, *, anew: bool = True) -> float:
     """The learning rate of the step that begins at place `example` of a round of `num_examples`.
+
+    `anew`: the round trains a new network; one that goes on with a trained one has its own peak.
 
     A pure function, re-warmed with each round: that old weights survive a new round's first steps, and that a
     schedule which ended near 0 starts anew (Ibrahim et al., "Simple and Scalable Strategies to Continually
     Pre-train Large Language Models", 2024).
     """
-    peak = settings.learning_rate * settings.learning_rate_factor
+    share = 1.0 if anew else settings.learning_rate_fraction
+    peak = settings.learning_rate * settings.learning_rate_factor * share
     warmup = settings.warmup_fraction * num_examples
     if example < warmup:
         return peak * (example + settings.batch_size) / (warmup + settings.batch_size)
     if settings.schedule == "constant":
         return peak
-    share = (example - warmup) / max(1.0, num_examples - warmup)
-    left = 1 - share if settings.schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
+    done = (example - warmup) / max(1.0, num_examples - warmup)
+    left = 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     return peak * (settings.min_learning_rate + (1 - settings.min_learning_rate) * left)
 
 

@@ -1,6 +1,7 @@
 """What remains to be done: pure functions of settings and ledger."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -118,8 +119,14 @@ def target(round: Round | Heading, settings: TrainSettings, done: Progress) -> T
     pass_examples = round.num_new + round.num_old
     epoch_examples = int(round.settings.get("examples_per_epoch", 0)) or pass_examples
     started = math.ceil(done.example / epoch_examples) if done.round == round.number and epoch_examples else 0
-    num_epochs = max(started, epochs_of(settings, anew=round.number == 1 and not round.starts_from))
+    at_least = math.ceil(_min_round_steps(round, settings) / max(1, _epoch_steps(round, epoch_examples)))
+    num_epochs = max(started, at_least, epochs_of(settings, anew=trains_anew(round)))
     return Target(num_epochs=num_epochs, epoch_examples=epoch_examples, pass_examples=pass_examples)
+
+
+def trains_anew(round: Round | Heading) -> bool:
+    """Whether it trains a new network: the first round does, unless it starts from another run's."""
+    return round.number == 1 and not round.starts_from
 
 
 def epochs_of(settings: TrainSettings, *, anew: bool) -> int:
@@ -127,6 +134,16 @@ def epochs_of(settings: TrainSettings, *, anew: bool) -> int:
     if anew:
         return settings.epochs
     return settings.finetune_epochs or math.ceil(settings.epochs * settings.epoch_fraction)
+
+
+def _epoch_steps(round: Round | Heading, epoch_examples: int) -> int:
+    return math.ceil(epoch_examples / round.settings.get("batch_size", 1))
+
+
+def _min_round_steps(round: Round | Heading, settings: TrainSettings) -> int:
+    """What `--min_round_steps` asks of a round: nothing of one whose epochs are given by their number."""
+    by_number = trains_anew(round) or settings.finetune_epochs
+    return 0 if by_number else int(round.settings.get("min_round_steps", 0))
 
 
 def is_done(progress: Progress, goal: Target, patience: int) -> bool:
@@ -164,8 +181,17 @@ def next_round(
         removed=tuple(sorted(gone)),
         shards=tuple(new),
     )
-    whole = replace(fixed, replay=tuple(_replay(ledger, fixed, settings)))
+    old_labels = _old_labels(ledger, fixed)
+    whole = replace(fixed, old_labels=old_labels, replay=tuple(_replay(ledger, fixed, old_labels, settings)))
     return _with_window(_with_batch_size(whole, settings))
+
+
+def _old_labels(ledger: Ledger, round: Round) -> dict[str, int]:
+    """How many old examples of each label are still there, where some of them are to be trained along."""
+    totals = Counter[str]()
+    for shard in _old(ledger, round) if round.settings["old_data"] != "none" else ():
+        totals.update(shard.old_labels())
+    return dict(sorted(totals.items()))
 
 
 def _with_window(round: Round) -> Round:
@@ -180,25 +206,21 @@ def _with_window(round: Round) -> Round:
 
 
 def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
-    """The round with batches so small that its epochs have the steps asked for: few examples are to be learned too."""
-    if not settings.min_epoch_steps:
-        return round
+    """The round with batches so small that it has the steps asked for: few examples are to be learned too."""
     num_examples = settings.examples_per_epoch or round.num_new + round.num_old
-    at_most = max(1, num_examples // settings.min_epoch_steps)
-    return replace(round, settings={**round.settings, "batch_size": min(settings.batch_size, at_most)})
+    num_epochs = epochs_of(settings, anew=trains_anew(round))
+    asked = ((num_examples, settings.min_epoch_steps), (num_examples * num_epochs, _min_round_steps(round, settings)))
+    at_most = [max(1, examples // steps) for examples, steps in asked if steps]
+    return replace(round, settings={**round.settings, "batch_size": min([settings.batch_size, *at_most])})
 
 
-def _replay(ledger: Ledger, round: Round, settings: TrainSettings) -> Iterator[Replay]:
-    """The old examples of a round, by the rule of `--old_data`."""
+def _replay(ledger: Ledger, round: Round, totals: Mapping[str, int], settings: TrainSettings) -> Iterator[Replay]:
+    """The old examples of a round, by the rule of `--old_data`; `totals` are how many there are of each label."""
     if settings.old_data == "none" or not len(ledger):
         return
     if settings.old_data == "all":
         yield from (Replay(shard=shard, picks=None) for shard in _old(ledger, round) if shard.old_labels())
         return
-    totals: dict[str, int] = {}
-    for shard in _old(ledger, round):
-        for label, num in shard.old_labels().items():
-            totals[label] = totals.get(label, 0) + num
     at_least = len(totals) * settings.min_replay if settings.replay else 0
     shares = balanced(totals, max(round.num_new * settings.replay, at_least))
     chosen = {

@@ -40,6 +40,10 @@ class TrainSettings(BaseModel):
         0, "steps that an epoch has at least where it has as many examples: short rounds have smaller batches",
         when="round", group="training", unit="steps", ge=0,
     )  # fmt: skip
+    min_round_steps: int = setting(
+        0, "steps that a later round has at least: short ones have smaller batches, then more epochs; not with "
+        "--finetune_epochs", when="round", group="training", unit="steps", ge=0,
+    )  # fmt: skip
     micro_batch_size: int = setting(
         0, "examples per forward pass, the gradients of a step's passes being added up; 0: the whole batch",
         when="round", group="training", unit="examples", ge=0,
@@ -52,6 +56,10 @@ class TrainSettings(BaseModel):
     learning_rate: float = setting(
         1e-3, "peak learning rate", when="round", group="optimizer", gt=0, allow_inf_nan=False
     )
+    learning_rate_fraction: float = setting(
+        1.0, "peak learning rate of a later round, as a share of --learning_rate",
+        when="round", group="optimizer", gt=0, le=10,
+    )  # fmt: skip
     schedule: Literal["constant", "cosine", "linear"] = setting(
         "cosine", "how the learning rate falls over a round, after its warm-up", when="round", group="optimizer"
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainer.arrays import gathered
 from trainer.compressed import MAX_BYTES
 from trainer.errors import SettingError
+from trainer.ledger import Round
 from trainer.settings import TrainSettings, fields_of
 from trainer.vocabulary import Vocabulary
 
@@ -65,6 +66,9 @@ class Task(Protocol):
     the output folder, not with every checkpoint. `build` calls requires_grad_(False) on it."""
     cache_directory: Path | None = None
     """A folder for what takes long to compute; it may stay from one submission to the next. The job sets it."""
+    round: Round | None = None
+    """The round that is trained, None where nothing is: what depends on it alone is the same for every attempt. The
+    loop sets it."""
     max_shard_bytes: int = MAX_BYTES
     """What the content of a shard may be at most, once decompressed: `--max_shard_bytes`. The job sets it."""
 

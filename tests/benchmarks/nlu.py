@@ -17,35 +17,41 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks.nlu_runs import Run, predicted, submit
+from tests.benchmarks.nlu_compare import Judged, difference
+from tests.benchmarks.nlu_runs import Run, intents_of, submit
+from tests.benchmarks.nlu_tables import tables
 from tests.benchmarks.table import machine
 
-SPLITS, NUM_ROUNDS, RESAMPLES = 3, 5, 2000
-RASA = {"set1": (0.789, 0.913, 66.0, 60.0), "finetuned": (0.831, 0.930, 46.0, 25.0), "both": (0.832, 0.914, 69.0, 63.0)}
-"""Means over the splits of intent and entity F1; seconds of process and of training on the first."""
-LINEAR = {"set1": (0.824, 0.937), "finetuned": (None, None), "both": (0.846, 0.945)}
-SARA = {"set1": (403.0, 3200), "finetuned": (170.0, 800), "both": (449.0, 4000)}
-"""Rasa's seconds on its assistant Sara of about 4,000 messages, and how many of Banking77 stand for them here."""
+SPLITS, NUM_ROUNDS = 3, 5
+NAMES = ("set1", "finetuned", "both")
+SARA = {"set1": 3200, "both": 4000}
+"""How many messages of Banking77 stand for Rasa's assistant Sara."""
+WITHIN = 0.005
+"""A training has arrived when its score is so close to the last one."""
 
 Sets = Mapping[str, str]
-Row = list[Any]
 
 
 def financial(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
     """Financial-demo: three splits, each from scratch on set1, finetuned by set2, and from scratch on both."""
-    runs: dict[str, list[Run]] = {name: [] for name in RASA}
-    right: dict[str, list[list[bool]]] = {"finetuned": [], "both": []}
+    runs: dict[str, list[Run]] = {name: [] for name in NAMES}
+    judged: list[Judged] = []
     for split in range(SPLITS):
         source = data / "financial-demo" / f"split-s{split}"
+        said: dict[str, list[list[str]]] = {"grown": [], "both": []}
         for seed in range(seeds):
             place = folder / f"{split}-{seed}"
             for name, run in _three(source, place, seed, sets):
                 runs[name].append(run)
-            for name, kept in right.items():
-                kept.append(_right(place / ("both" if name == "both" else "grown"), source / "test.jsonl"))
-    return {**{name: _summary(each) for name, each in runs.items()}, **_against_scratch(runs, right)}
+            for name, answers in said.items():
+                answers.append(intents_of(place / name, source / "test.jsonl"))
+        judged.append(Judged(_truth(source / "test.jsonl"), said["grown"], said["both"]))
+    return {
+        **{name: _summary(each) for name, each in runs.items()},
+        "difference": difference(judged),
+        "share_of_visits": _share_of_visits(runs["finetuned"], runs["both"], "intent_f1_weighted"),
+    }
 
 
 def _three(source: Path, place: Path, seed: int, sets: Sets) -> Iterator[tuple[str, Run]]:
@@ -65,9 +71,8 @@ def _copied(files: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def _right(run: Path, messages: Path) -> list[bool]:
-    truth = [json.loads(line)["intent"] for line in messages.read_text().splitlines()]
-    return [one["intent"] == intent for one, intent in zip(predicted(run, messages), truth, strict=True)]
+def _truth(messages: Path) -> list[str]:
+    return [json.loads(line)["intent"] for line in messages.read_text().splitlines()]
 
 
 def _summary(runs: Sequence[Run]) -> dict[str, float]:
@@ -81,47 +86,64 @@ def _summary(runs: Sequence[Run]) -> dict[str, float]:
     }
 
 
-def _against_scratch(runs: Mapping[str, Sequence[Run]], right: Mapping[str, list[list[bool]]]) -> dict[str, Any]:
-    """Accuracy of finetuned minus that of scratch with its bootstrap interval over messages; the share of visits."""
-    differences = np.array(right["finetuned"], dtype=float) - np.array(right["both"], dtype=float)
-    chosen = np.random.default_rng(0).integers(0, differences.size, (RESAMPLES, differences.size))
-    low, high = np.quantile(differences.ravel()[chosen].mean(axis=1), [0.025, 0.975])
-    needed = fmean(run.visits_until(0.005) for run in runs["both"])
-    return {
-        "finetuned_minus_scratch": float(differences.mean()),
-        "interval_95": [float(low), float(high)],
-        "share_of_visits": fmean(run.visits for run in runs["finetuned"]) / needed,
-    }
+def _share_of_visits(finetuned: Sequence[Run], scratch: Sequence[Run], score: str) -> float:
+    """What finetuning visits of what training from scratch visits until it has arrived."""
+    needed = fmean(run.visits_until(WITHIN, score) for run in scratch)
+    return fmean(run.visits for run in finetuned) / needed
 
 
 def banking(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
-    """Banking77: all at once, and as five rounds of about 2,000 messages with about 15 new intents each."""
+    """Banking77: all at once, and as five rounds of about 2,000 messages with about 15 new intents each.
+
+    After each round the network stands beside one that was trained at once on all messages so far.
+    """
     parts = [_by_label(data / "banking77" / f"{name}.csv") for name in ("train", "test")]
     groups = [labels.tolist() for labels in np.array_split(_shuffled(sorted(parts[0])), NUM_ROUNDS)]
-    found: list[dict[str, Any]] = []
-    for seed in range(seeds):
-        place, rounds = folder / str(seed), []
-        for number, labels in enumerate(groups):
-            for name, rows in zip(("data", "eval"), parts, strict=True):
-                _write([row for label in labels for row in rows[label]], place / name / f"{number}.csv")
-            rounds.append(submit(place / "data", place / "eval", place / "rounds", seed, sets))
-        joint = submit(place / "data", place / "eval", place / "joint", seed, sets)
-        found.append(_compared(joint, rounds, {label for labels in groups[:-1] for label in labels}))
-    return {name: fmean(one[name] for one in found) for name in found[0]}
+    messages = folder / "test.jsonl"
+    truth = _write_questions([row for labels in groups for label in labels for row in parts[1][label]], messages)
+    seen = [_rounds(parts, groups, folder / str(seed), seed, sets) for seed in range(seeds)]
+    said = [[intents_of(pairs[-1][which].folder, messages) for pairs in seen] for which in range(2)]
+    return {**_compared(seen, groups), "difference": difference([Judged(truth, *said)])}
 
 
-def _compared(joint: Run, rounds: Sequence[Run], old: set[str]) -> dict[str, float]:
-    return {
-        "joint": joint.scores["intent_accuracy"],
-        "joint_seconds": joint.seconds,
-        "joint_train_seconds": joint.train_seconds,
-        "joint_megabytes": joint.megabytes,
-        "rounds": rounds[-1].scores["intent_accuracy"],
-        "rounds_seconds": fmean(run.seconds for run in rounds),
-        "last_round_seconds": rounds[-1].seconds,
-        "forgetting": _accuracy(joint, old) - _accuracy(rounds[-1], old),
-        "share_of_visits": rounds[-1].visits / joint.visits_until(0.005, "intent_accuracy"),
+def _rounds(
+    parts: Sequence[Mapping[str, list[list[str]]]], groups: Sequence[Sequence[str]], place: Path, seed: int, sets: Sets
+) -> list[tuple[Run, Run]]:
+    """After each round the run that grew, and one at once on the same messages."""
+    pairs = []
+    for number, labels in enumerate(groups):
+        for name, rows in zip(("data", "eval"), parts, strict=True):
+            _write([row for label in labels for row in rows[label]], place / name / f"{number}.csv")
+        grown = submit(place / "data", place / "eval", place / "rounds", seed, sets)
+        joint = submit(place / "data", place / "eval", place / f"joint{number}", seed, sets) if number else grown
+        pairs.append((grown, joint))
+    return pairs
+
+
+def _compared(seen: Sequence[Sequence[tuple[Run, Run]]], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Means over seeds of the last round's figures, and forgetting after each round."""
+    last, joint = ([pairs[-1][which] for pairs in seen] for which in range(2))
+    forgetting = {
+        str(number + 1): fmean(_forgetting(*pairs[number], groups[:number]) for pairs in seen)
+        for number in range(1, len(groups))
     }
+    accuracies = [fmean(run.scores["intent_accuracy"] for run in runs) for runs in (last, joint)]
+    return {
+        "joint": {**_summary(joint), "accuracy": accuracies[1]},
+        "rounds": {
+            **_summary(last),
+            "accuracy": accuracies[0],
+            "minus_joint": accuracies[0] - accuracies[1],
+            "share_of_visits": _share_of_visits(last, joint, "intent_accuracy"),
+        },
+        "forgetting": forgetting,
+    }
+
+
+def _forgetting(grown: Run, joint: Run, groups: Sequence[Sequence[str]]) -> float:
+    """How much better a network that was trained at once is on the labels of earlier rounds."""
+    old = {label for labels in groups for label in labels}
+    return _accuracy(joint, old) - _accuracy(grown, old)
 
 
 def _accuracy(run: Run, labels: set[str]) -> float:
@@ -143,6 +165,12 @@ def _shuffled(names: Sequence[str]) -> np.ndarray:
     return np.random.default_rng(0).permutation(names)
 
 
+def _write_questions(rows: Sequence[Sequence[str]], path: Path) -> list[str]:
+    """The texts as JSON lines, to be asked about; what they are."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows))
+    return [label for _, label in rows]
+
+
 def _write(rows: Sequence[Sequence[str]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:
@@ -152,12 +180,12 @@ def _write(rows: Sequence[Sequence[str]], path: Path) -> None:
 def sara(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
     """About 4,000 messages, of Banking77: how long set1, a finetune and both take."""
     rows = [row for of_label in _by_label(data / "banking77" / "train.csv").values() for row in of_label]
-    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: SARA["both"][1] + 500]]
-    first, last = SARA["set1"][1], SARA["both"][1]
+    first, last = SARA["set1"], SARA["both"]
+    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: last + 500]]
     source = folder / "source"
     for name, part in (("set1", chosen[:first]), ("set2", chosen[first:last]), ("test", chosen[last:])):
         _write(part, source / f"{name}.csv")
-    runs: dict[str, list[Run]] = {name: [] for name in SARA}
+    runs: dict[str, list[Run]] = {name: [] for name in NAMES}
     for seed in range(seeds):
         for name, run in _three(source, folder / str(seed), seed, sets):
             runs[name].append(run)
@@ -197,61 +225,6 @@ PARTS: dict[str, Callable[[Path, Path, int, Sets], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def tables(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
-    """The figures beside those they are measured by."""
-    if "financial" in found:
-        yield _financial_table(found["financial"])
-    if "sara" in found:
-        rows = [[name, seconds, found["sara"][name]["seconds"]] for name, (seconds, _) in SARA.items()]
-        yield _table(
-            "4,000 messages, seconds", ["", "Rasa", "ours", "times"], [[*row, row[1] / row[2]] for row in rows]
-        )
-    for name in ("banking", "speed"):
-        if name in found:
-            yield _table(name, ["", "ours"], [[key, value] for key, value in found[name].items()])
-
-
-def _financial_table(found: Mapping[str, Any]) -> Table:
-    headings = [
-        "",
-        "intent: Rasa",
-        "linear",
-        "ours",
-        "entity: Rasa",
-        "linear",
-        "ours",
-        "s: Rasa",
-        "ours",
-        "training: Rasa",
-        "ours",
-    ]
-    rows = []
-    for name, (intent, entity, seconds, training) in RASA.items():
-        own, linear = found[name], LINEAR[name]
-        rows.append(
-            [
-                name, intent, linear[0], own["intent_f1_weighted"], entity, linear[1], own["entity_f1_token"],
-                seconds, own["seconds"], training, own["train_seconds"],
-            ]
-        )  # fmt: skip
-    low, high = found["interval_95"]
-    title = (
-        f"Financial-demo, means over {SPLITS} splits. Finetuned - scratch: {found['finetuned_minus_scratch']:+.4f} "
-        f"[{low:+.4f}, {high:+.4f}] at {found['share_of_visits']:.0%} of the visits; "
-        f"memory {max(found[name]['megabytes'] for name in RASA):.0f} MB"
-    )
-    return _table(title, headings, rows)
-
-
-def _table(title: str, headings: Sequence[str], rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{title} ({machine()})")
-    for heading in headings:
-        table.add_column(heading, justify="left" if not heading else "right")
-    for row in rows:
-        table.add_row(*("" if cell is None else cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
-    return table
-
-
 def main() -> None:
     """Measure what was asked for, part by part, and print each table as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -270,7 +243,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found[name] = PARTS[name](asked.data, Path(folder), asked.seeds, sets)
         for table in tables({name: found[name]}):
-            Console(width=150).print(table)
+            Console(width=110).print(table)
         if asked.json:
             asked.json.write_text(json.dumps(found, indent=1))
 

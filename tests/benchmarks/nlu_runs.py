@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCORES = ("intent_f1_weighted", "intent_accuracy", "entity_f1_token", "entity_f1", "response_f1")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -67,9 +65,9 @@ def _run(folder: Path, seconds: float, megabytes: float) -> Run:
     return Run(folder=folder, seconds=seconds, train_seconds=train_seconds, megabytes=megabytes, curve=curve)
 
 
-def predicted(folder: Path, messages: Path) -> list[dict[str, Any]]:
-    """What the exported model of a run says of the messages in a JSONL."""
-    output = folder / "predictions.jsonl"
-    command = [sys.executable, "-m", "entrypoint", "predict", "--model", str(folder), "--input", str(messages)]
+def intents_of(run: Path, messages: Path) -> list[str]:
+    """The intents that the exported model of a run says of the messages in a JSONL."""
+    output = run / "predictions.jsonl"
+    command = [sys.executable, "-m", "entrypoint", "predict", "--model", str(run), "--input", str(messages)]
     subprocess.run([*command, "--output", str(output)], check=True, capture_output=True)
-    return [json.loads(line) for line in output.read_text().splitlines()]
+    return [json.loads(line)["intent"] for line in output.read_text().splitlines()]

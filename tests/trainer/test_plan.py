@@ -193,3 +193,31 @@ def test_a_heading_tells_how_long_a_round_lasts(plan):
     for number, round in enumerate(made, 1):
         done = Progress(round=number, example=1)
         assert target(ledger.heading(number), settings, done) == target(round, settings, done)
+
+
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_a_later_round_has_the_steps_asked_for(num_old, num_new):
+    settings = TrainSettings(epochs=10, epoch_fraction=0.2, batch_size=32, min_round_steps=20, replay=0)
+    _, (first, second) = ledger_of([[{"a": num_old}], [{"b": num_new}]], settings)
+    assert target(first, settings, Progress()).num_epochs == 10
+    assert first.settings["batch_size"] == 32
+    goal, size = target(second, settings, Progress()), second.settings["batch_size"]
+    assert goal.num_epochs * -(-num_new // size) >= 20
+    assert goal.num_epochs == max(2, -(-20 // num_new))
+    by_number = settings.model_copy(update={"finetune_epochs": 1})
+    _, (_, lone) = ledger_of([[{"a": num_old}], [{"b": num_new}]], by_number)
+    assert (target(lone, by_number, Progress()).num_epochs, lone.settings["batch_size"]) == (1, 32)
+
+
+@given(rounds, st.floats(0, 2))
+def test_a_round_counts_what_it_trains_and_what_there_is(plan, replay):
+    _, made = ledger_of(plan, TrainSettings(replay=replay))
+    everything: dict[str, int] = {}
+    for round in made:
+        for one in round.shards:
+            everything = {
+                name: everything.get(name, 0) + one.labels.get(name, 0) for name in {*everything, *one.labels}
+            }
+        counts = round.label_counts()
+        assert sum(trained for trained, _ in counts.values()) == round.num_new + round.num_old
+        assert {name: known for name, (_, known) in counts.items()} == {name: everything[name] for name in counts}

@@ -161,6 +161,8 @@ def test_the_learning_rate_rises_falls_and_is_a_function_of_the_place():
         assert rates[-1] == pytest.approx(end, abs=0.02)
     held = TrainSettings(schedule="cosine", min_learning_rate=0.1, learning_rate_factor=0.5, **base)
     assert learning_rate_at(held, 999, 1000) == pytest.approx(0.05, abs=1e-4)
+    later = TrainSettings(schedule="constant", learning_rate_fraction=0.5, **base)
+    assert [learning_rate_at(later, 500, 1000, anew=anew) for anew in (True, False)] == [1.0, 0.5]
 
 
 def test_biases_and_norms_do_not_decay():

@@ -16,6 +16,8 @@ from trainer.vocabulary import Vocabulary
 
 LABELS = ("intent", "response")
 """The kinds of names that a whole message is told by."""
+Weights = Mapping[str, Mapping[str, float]]
+"""What a message counts in the loss, by kind and name of its label; 1 where it is not among them."""
 
 
 NO_BAG = Bags(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
@@ -33,8 +35,9 @@ class Batch(NamedTuple):
     """n messages of up to L tokens, N tokens in all, and their features.
 
     `messages` are n bags, `forms` N of them (none where there are no tags), `places` (N,) the tokens' rows among
-    n * L. `labels` are int64 (n,) by kind, -1 for none; `tags` int64 (n, L) by layer. `dense` is float32 (n, D) and
-    `dense_tokens` (N, D), what a pretrained encoder of width D says, of length 1; D = 0 where there is none.
+    n * L. `labels` are int64 (n,) by kind, -1 for none, `weights` float32 (n,), what they count in the loss; `tags`
+    int64 (n, L) by layer. `dense` is float32 (n, D) and `dense_tokens` (N, D), what a pretrained encoder of width D
+    says, of length 1; D = 0 where there is none.
     """
 
     messages: BagTensors
@@ -44,6 +47,7 @@ class Batch(NamedTuple):
     places: Tensor
     lengths: Tensor
     labels: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
     tags: Mapping[str, Tensor]
 
 
@@ -56,9 +60,13 @@ class Collated(NamedTuple):
     featurizer: Featurizer
 
 
-def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
-    """Features and targets of messages, by the names of today; one that is not in the vocabulary is no target."""
+def collated(messages: Sequence[Message], featurizer: Featurizer, weights: Weights) -> Collated:
+    """Features and targets of messages, by the names of today; one that is not in the vocabulary is no target.
+
+    `weights` go by the names that the data says.
+    """
     vocabulary = featurizer.vocabulary
+    counted = {kind: _weights(messages, kind, weights) for kind in LABELS if vocabulary.ids(kind)}
     messages = [today(vocabulary, message) for message in messages]
     features = featurizer.of([message.text for message in messages])
     lengths = np.array([len(one.tokens) for one in features], dtype=np.int64)
@@ -71,6 +79,7 @@ def collated(messages: Sequence[Message], featurizer: Featurizer) -> Collated:
         places=torch.from_numpy(np.flatnonzero(np.arange(length) < lengths[:, None])),
         lengths=torch.from_numpy(lengths),
         labels={kind: _labels(messages, kind, vocabulary) for kind in LABELS if vocabulary.ids(kind)},
+        weights=counted,
         tags={layer: _tags(messages, features, layer, vocabulary) for layer in LAYERS if vocabulary.ids(layer)},
     )
     return Collated(batch, messages, features, featurizer)
@@ -89,8 +98,17 @@ def _dense(rows: Sequence[np.ndarray], num: int) -> Tensor:
 
 def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> Tensor:
     ids = vocabulary.ids(kind)
-    names = [message.intent if kind == "intent" else message.response_key for message in messages]
-    return torch.tensor([ids.get(name or "", -1) for name in names], dtype=torch.int64)
+    return torch.tensor([ids.get(name, -1) for name in _names(messages, kind)], dtype=torch.int64)
+
+
+def _weights(messages: Sequence[Message], kind: str, weights: Weights) -> Tensor:
+    of_kind = weights.get(kind, {})
+    return torch.tensor([of_kind.get(name, 1.0) for name in _names(messages, kind)], dtype=torch.float32)
+
+
+def _names(messages: Sequence[Message], kind: str) -> list[str]:
+    """What each message is, "" where it is nothing of this kind."""
+    return [(message.intent if kind == "intent" else message.response_key) or "" for message in messages]
 
 
 def _tags(messages: Sequence[Message], features: Sequence[Features], layer: str, vocabulary: Vocabulary) -> Tensor:

@@ -77,7 +77,7 @@ class SimilarityHead(nn.Module):
         similarities: Tensor = self.labels(self.embed(states))
         return similarities
 
-    def loss(self, states: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    def loss(self, states: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
         """Cross entropy of the right pair among the wrong ones, summed over the messages whose target is not -1."""
         states, targets = states[targets >= 0], targets[targets >= 0]
         if not len(targets):

@@ -1,6 +1,6 @@
 """The part of the network that tells what whole messages are: their intents and responses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -10,23 +10,17 @@ from trainer.nn.growing import GrowingLinear
 
 UNSEEN = -4.0
 """Where the logits of a new round's labels start: none is preferred to what is known before it was trained."""
-FREQUENCY_DECAY = 0.99
-"""What is left, after a step, of the weight that earlier messages have in the frequencies of labels."""
+
+STANDS_FOR = 8
+"""How many messages one that was drawn stands for at most: a few heavy ones would drown all others of their batch."""
 
 
 class LabelHead(nn.Module):
-    """Logits of the labels of whole messages, by blocks of labels, (n, in_features) to (n, sum(block_sizes)).
-
-    In the loss a label weighs by the inverse square root of its frequency among the messages trained lately: half way
-    between all messages alike, which lets rare labels drown, and all labels alike, which lets them shout.
-    """
+    """Logits of the labels of whole messages, by blocks of labels, (n, in_features) to (n, sum(block_sizes))."""
 
     def __init__(self, in_features: int, block_sizes: Sequence[int]) -> None:
         super().__init__()
         self.logits = GrowingLinear(in_features, block_sizes)
-        self.counts = nn.Module()
-        for number, size in enumerate(block_sizes):
-            self.counts.register_buffer(str(number), torch.ones(size))
         start_low(self.logits, UNSEEN)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -34,24 +28,43 @@ class LabelHead(nn.Module):
         logits: Tensor = self.logits(states)
         return logits
 
-    def loss(self, states: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        """Cross entropy, summed over the messages whose target is not -1."""
-        weights = self._weights(targets[targets >= 0])
+    def loss(self, states: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
+        """Cross entropy, summed over the messages whose target is not -1, each counted by its weight."""
         losses = nn.functional.cross_entropy(
             self(states).float(), targets, ignore_index=-1, reduction="none", label_smoothing=label_smoothing
         )
-        return (losses * weights[targets.clamp(min=0)]).sum()
+        return losses.dot(weights)
 
-    @torch.no_grad()
-    def _weights(self, targets: Tensor) -> Tensor:
-        """What each label weighs, 1 in the mean over messages; the targets of a step of training are noted."""
-        blocks = list(self.counts.buffers())
-        counts = torch.cat(blocks)
-        if self.training:
-            counts = counts * FREQUENCY_DECAY + targets.bincount(minlength=len(counts))
-            torch._foreach_copy_(blocks, torch.split_with_sizes(counts, [len(block) for block in blocks]))
-        seen = counts.clamp(min=1)  # a label that vanished from the data must not weigh ever more
-        return seen.rsqrt() * (seen.sum() / seen.sqrt().sum())
+
+def weights_of(counts: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float]]:
+    """By kind, what a message of each intent and of each response counts (see `rebalanced`).
+
+    `counts` are by full name: those of "faq/ask_x" are of the intent "faq" too; "" is none.
+    """
+    intents: dict[str, tuple[int, int]] = {}
+    for name, (trained, known) in counts.items():
+        intent = name.partition("/")[0]
+        before = intents.get(intent, (0, 0))
+        intents[intent] = (before[0] + trained, before[1] + known)
+    responses = {name: pair for name, pair in counts.items() if "/" in name}
+    intents.pop("", None)
+    return {"intent": rebalanced(intents), "response": rebalanced(responses)}
+
+
+def rebalanced(counts: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+    """What a message of each label counts in the loss, 1 in the mean over those trained.
+
+    `counts`: how many messages of it the round trains, and how many there are. Old ones that were drawn stand for all:
+    so the loss of a round is an estimate of that on everything. There a message counts as the inverse square root of
+    the number of its label, half way between all messages alike, which lets rare labels drown, and all labels alike,
+    which lets them shout.
+
+    The numbers are known before the round's first step: the loss of a step does not depend on the steps before it, nor
+    on how it is cut into micro-batches.
+    """
+    shares = {name: min(known, STANDS_FOR * trained) ** 0.5 for name, (trained, known) in counts.items()}
+    scale = sum(trained for trained, _ in counts.values()) / max(1.0, sum(shares.values()))
+    return {name: scale * shares[name] / trained for name, (trained, _) in counts.items()}
 
 
 @torch.no_grad()

@@ -72,8 +72,10 @@ class Net(nn.Module):
     def loss(self, batch: Batch, label_smoothing: float) -> Tensor:
         """The loss of all heads, summed over messages, a scalar."""
         token_states, message_states = self._states(batch)
-        heads, targets = self.label_heads(), batch.labels
-        losses = [head.loss(message_states, targets[kind], label_smoothing) for kind, head in heads.items()]
+        losses = [
+            head.loss(message_states, batch.labels[kind], batch.weights[kind], label_smoothing)
+            for kind, head in self.label_heads().items()
+        ]
         for layer, head in self.tag_heads().items():
             losses.append(head.loss(token_states, batch.lengths, batch.tags[layer]))
         return torch.stack(losses).sum()

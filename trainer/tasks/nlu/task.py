@@ -16,17 +16,19 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from trainer.device import to_device
+from trainer.ledger import Round
 from trainer.settings import setting
 from trainer.task import Scores, Task
 from trainer.tasks.nlu import stands_for
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.bag import Bag
-from trainer.tasks.nlu.batch import LABELS, Collated, collated
+from trainer.tasks.nlu.batch import LABELS, Collated, Weights, collated
 from trainer.tasks.nlu.brings import check_learnable, names_of, warn_of_lone_intent, warn_of_no_answers
 from trainer.tasks.nlu.diet import Diet
 from trainer.tasks.nlu.encoder import Encoder, Waiting
 from trainer.tasks.nlu.encoder_files import EncoderSettings
 from trainer.tasks.nlu.features import Featurizer, must_recur, word_name
+from trainer.tasks.nlu.labels import weights_of
 from trainer.tasks.nlu.messages import Message, Resource
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
@@ -86,9 +88,12 @@ class NLU(Task):
     best_metric = "intent_f1_weighted"
     label_kinds = LABELS
     defaults: ClassVar[Mapping[str, Any]] = {
-        "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 8, "replay": 1.0, "min_replay": 5,
+        "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 16,
+        "epoch_fraction": 0.125, "learning_rate_fraction": 0.5, "min_round_steps": 64, "replay": 2.0,
+        "min_replay": 5,
     }  # fmt: skip
     _featurizer = Featurizer(Vocabulary())
+    _weighted: tuple[Round | None, Weights] = (None, {})
 
     def read(self, path: Path) -> Messages:
         """The messages of a shard; DataError when it is none, NotAShard for YAML of another kind."""
@@ -151,7 +156,7 @@ class NLU(Task):
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""
-        return collated(examples, self._features(vocabulary))
+        return collated(examples, self._features(vocabulary), self._weights)
 
     def loss(self, net: nn.Module, batch: Collated) -> Tensor:
         """The loss of all heads, summed over messages."""
@@ -189,6 +194,13 @@ class NLU(Task):
         known = vocabulary.ids("feature")
         missing = [word_name(token.text) not in known for example in examples for token in tokenize(example.text)]
         return sum(missing) / len(missing) if missing else None
+
+    @property
+    def _weights(self) -> Weights:
+        """What a message counts in the loss, by kind and name of its label, for the labels of the round."""
+        if self._weighted[0] is not self.round:
+            self._weighted = (self.round, weights_of(self.round.label_counts() if self.round else {}))
+        return self._weighted[1]
 
     @cached_property
     def _to_encode(self) -> Waiting:

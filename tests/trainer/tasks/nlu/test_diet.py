@@ -46,7 +46,7 @@ def learn(head: SimilarityHead, states: Tensor, targets: Tensor) -> None:
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        head.loss(states, targets, 0.0).backward()
+        head.loss(states, targets, torch.ones(len(targets)), 0.0).backward()
         optimizer.step()
 
 
@@ -70,8 +70,8 @@ def test_similarities_are_learned_and_grow() -> None:
 def test_messages_without_a_label_do_not_count() -> None:
     head, states = SimilarityHead(HIDDEN, [2]), torch.randn(4, HIDDEN)
     unknown = torch.full((4,), -1)
-    assert head.loss(states, unknown, 0.0) == 0
+    assert head.loss(states, unknown, torch.ones(4), 0.0) == 0
     torch.manual_seed(2)
-    alone = head.loss(states[:1], torch.tensor([1]), 0.0)
+    alone = head.loss(states[:1], torch.tensor([1]), torch.ones(1), 0.0)
     torch.manual_seed(2)
-    assert torch.equal(head.loss(states, torch.tensor([1, -1, -1, -1]), 0.0), alone)
+    assert torch.equal(head.loss(states, torch.tensor([1, -1, -1, -1]), torch.ones(4), 0.0), alone)
