@@ -137,7 +137,7 @@ def epochs_of(settings: TrainSettings, *, anew: bool) -> int:
 
 
 def _epoch_steps(round: Round | Heading, epoch_examples: int) -> int:
-    return math.ceil(epoch_examples / round.settings.get("batch_size", 1))
+    return math.ceil(epoch_examples / int(round.settings.get("batch_size", 1)))
 
 
 def _min_round_steps(round: Round | Heading, settings: TrainSettings) -> int:
