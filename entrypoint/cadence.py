@@ -98,11 +98,15 @@ class Cadence:
         self._interval = None
 
     def _seconds(self, now: float) -> float:
-        """Chosen anew when there is something new to know."""
-        if self._interval is None and self._copies and self._costs.publish_seconds is not None:
-            between = self._between(now)
-            self._interval = balanced(self._cost(), self._costs.publish_seconds, between, self._config.max_lost_seconds)
-        return min(LEAST_SECONDS, self._config.max_lost_seconds) if self._interval is None else self._interval.seconds
+        """Chosen anew when there is something new to know: the first save comes early, to be measured."""
+        max_lost, publishing = self._config.max_lost_seconds, self._costs.publish_seconds
+        if not self._copies:
+            return min(LEAST_SECONDS, max_lost)
+        if publishing is None:
+            return max(max_lost, self._cost() / MAX_SHARE)
+        if self._interval is None:
+            self._interval = balanced(self._cost(), publishing, self._between(now), max_lost)
+        return self._interval.seconds
 
     def _between(self, now: float) -> float:
         """The mean time between interruptions, of this folder's attempts and this one."""

@@ -111,6 +111,17 @@ def test_what_is_no_step_does_not_hide_that_publishing_slows_them(capsys):
     assert job.run(2000)[-1] == pytest.approx(100 * (0.01 + 2 * 0.5), abs=4)
 
 
+def test_as_long_as_nothing_was_published_it_saves_as_often_as_one_may_lose():
+    now, due = [0.0], []
+    cadence = Cadence(JobConfig(), Costs(copy_seconds=0.01), lambda: History(0, 0.0), Console(), lambda: now[0])
+    while len(due) < 4:
+        now[0] += 1
+        if cadence.is_due(is_publishing=False):  # nothing is under way: the store fails
+            due.append(now[0])
+            cadence.saved()
+    assert due == [10.0, 70.0, 130.0, 190.0]
+
+
 def test_interruptions_that_were_seen_make_it_save_more_often(capsys):
     rare, often = Job(copying=0.05), Job(History(12, 3600.0), copying=0.05)
     time.sleep(0.05)  # the history is read in the background
