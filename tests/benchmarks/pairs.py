@@ -81,7 +81,7 @@ class Results:
 
     def verdict(self, case: str) -> str:
         """Whether the case takes more or less than ours; equal where ours differs as much from itself."""
-        if case in (self.table.ours, AGAIN):
+        if case in (self.table.ours, AGAIN) or AGAIN not in self.samples:
             return ""
         again, median = self.ratios(AGAIN), self.ratios(case).median
         furthest = max(again.high, 1 / again.low)
@@ -99,14 +99,15 @@ class Results:
         return spread, spread.median <= goal.most
 
 
-def run(table: Table, num_pairs: int) -> Results:
-    """Measure a table."""
-    cases = {**table.cases, AGAIN: table.cases[table.ours]}
+def run(table: Table, num_pairs: int, *, is_tiny: bool = False) -> Results:
+    """Measure a table; when tiny without warming up, and ours once."""
+    cases = dict(table.cases) if is_tiny else {**table.cases, AGAIN: table.cases[table.ours]}
+    num_warm = int(table.warms_up and not is_tiny)
     results = Results(table, {name: [] for name in cases})
-    for number in range(num_pairs + table.warms_up):
+    for number in range(num_pairs + num_warm):
         for name in list(cases)[:: 1 if number % 2 else -1]:
             if name not in results.missing:
-                _measure(results, name, cases[name], counts=number >= table.warms_up)
+                _measure(results, name, cases[name], counts=number >= num_warm)
     return results
 
 

@@ -44,7 +44,7 @@ def main(tables: Tables, argv: Sequence[str] | None = None) -> list[Results]:
     options = parse(sys.argv[1:] if argv is None else argv, tables.__doc__)
     done: list[Results] = []
     for table in tables(options):
-        done.append(run(table, options.pairs))
+        done.append(run(table, options.pairs, is_tiny=options.tiny))
         show(done[-1])
     if done:
         write(done, Path(tables.__code__.co_filename).stem, options.out)

@@ -77,7 +77,6 @@ def over_number(folder: Path, data: Path, options: Options) -> Iterator[Table]:
             cases=cases,
             ours=many,
             goals=[Goal(says=f"{many}: at most 0.1 s more than {few}", most=0.1, against=few, is_above=True)],
-            warms_up=not options.tiny,
         )
 
 

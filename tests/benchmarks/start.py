@@ -48,7 +48,6 @@ def tables(options: Options) -> Iterator[Table]:
             title=f"start to the end of step 2, resuming a {checkpoint.stat().st_size / 1e6:.3g} MB checkpoint",
             cases={case: partial(resumed, command, report, env) for case, command in commands.items()},
             ours=OURS,
-            warms_up=not options.tiny,
         )
 
 

@@ -80,7 +80,8 @@ def _goal_lines(results: Results) -> Iterator[str]:
         unit, factor = ("x", 1.0) if goal.against and not goal.is_above else _unit(results.table, goal.figure)
         says = f"{'reached' if met[1] else 'MISSED'}: {_text(met[0], factor)} {unit}"
         yield f"goal    {goal.says}: {says}, at most {goal.most * factor:.4g} is asked"
-    yield f"        ours against ours {_text(results.ratios(AGAIN))}: a median within that is called equal"
+    if AGAIN in results.samples:
+        yield f"        ours against ours {_text(results.ratios(AGAIN))}: a median within that is called equal"
 
 
 def _unit(table: Table, figure: str) -> tuple[str, float]:
