@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.measured import Figures, program
-from tests.benchmarks.pairs import Table
+from tests.benchmarks.pairs import Goal, Table
 from tests.benchmarks.program import Options, main
 from tests.servers import S3Server, start_s3
 
-OURS = "perdure, local folder"
+OURS, BARE = "perdure, local folder", "bare torch"
 TASK = ("--task", f"{Path(__file__).with_name('wide_task.py')}:Wide", "--epochs", "1000", "--keep_last", "2")
 
 
@@ -43,11 +43,12 @@ def tables(options: Options) -> Iterator[Table]:
             resumed(command, report, env)
         checkpoint = next((folder / "run").glob("ckpt_*.pth"))
         bare = [sys.executable, "-m", "tests.benchmarks.bare"]
-        commands["bare torch"] = [*bare, str(checkpoint), str(folder / "data/0.csv"), str(report), str(width)]
+        commands[BARE] = [*bare, str(checkpoint), str(folder / "data/0.csv"), str(report), str(width)]
         yield Table(
             title=f"start to the end of step 2, resuming a {checkpoint.stat().st_size / 1e6:.3g} MB checkpoint",
             cases={case: partial(resumed, command, report, env) for case, command in commands.items()},
             ours=OURS,
+            goals=[Goal(says="at most 1.25 times torch's import with a plain restore", most=1.25, against=BARE)],
         )
 
 
