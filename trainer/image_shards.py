@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import re
 import struct
 import sys
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,6 +24,10 @@ LABEL_SUFFIXES = ("cls", "json")
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
 MAX_LABEL_BYTES = 2**20
+LARGE_BYTES = 2**14
+"""Examples of more bytes on average are decoded in threads. Of small ones most time is Python's, where threads wait
+for each other; worker processes would take longer to start than to decode what fits into memory."""
+RUN_AHEAD = 64
 CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for bytes that are no whole image."""
@@ -69,9 +75,9 @@ class TarImages(Sequence[Example]):
         self.pixels = np.empty((len(self._groups), image_size, image_size, channels), np.uint8)
         self.labels = np.empty(len(self._groups), object)
         self._is_done = np.zeros(len(self._groups), bool)
-        self._num_done = 0
         self._bad: dict[int, str] = {}
         self._member_bytes = sum(group.num_bytes for group in self._groups)
+        self._are_large = self._member_bytes > LARGE_BYTES * len(self._groups)
 
     @property
     def nbytes(self) -> int:
@@ -83,18 +89,17 @@ class TarImages(Sequence[Example]):
 
     def __getitem__(self, index: Any) -> Any:
         if not self._is_done[index]:
-            self._decode(int(index))
+            ahead = RUN_AHEAD if self._are_large else 1
+            self._decode_all(np.arange(index, min(index + ahead, len(self))))
         if index in self._bad:
             raise BadExample(self._bad[index])
         return Example(self.pixels[index], self.labels[index])
 
     def decode(self, indices: np.ndarray) -> None:
         """See that all of these are decoded; BadExample when one cannot be used."""
-        for index in indices[~self._is_done[indices]].tolist():
-            self._decode(index)
-        if self._bad:
-            for index in indices.tolist():
-                self[index]
+        self._decode_all(indices)
+        for index in indices.tolist() if self._bad else ():
+            self[index]
 
     def spill(self, folder: Path) -> int:
         """Move the pixels into a nameless file in `folder`; the bytes it takes, 0 when not all is decoded yet.
@@ -106,19 +111,27 @@ class TarImages(Sequence[Example]):
         self.pixels = spilled(self.pixels, folder)
         return self.pixels.nbytes
 
-    def _decode(self, index: int) -> None:
-        """Fill in one example, or why it cannot be used. Threads may do so twice: it comes out alike."""
-        groups = self._groups
-        if groups is None:
+    def _decode_all(self, indices: np.ndarray) -> None:
+        """Decode those that are not decoded yet, large ones in threads: of these most time is Pillow's own."""
+        groups, missing = self._groups, indices[~self._is_done[indices]].tolist()
+        if groups is None or not missing:
             return
+        if self._are_large and len(missing) > 1:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(lambda index: self._decode(index, groups[index]), missing))
+        else:
+            for index in missing:
+                self._decode(index, groups[index])
+        if self._is_done.all():
+            self._groups, self._member_bytes = None, 0
+
+    def _decode(self, index: int, group: Group) -> None:
+        """Fill in one example, or why it cannot be used. Threads may do so twice: it comes out alike."""
         try:
-            self._fill(index, groups[index])
+            self._fill(index, group)
         except BadExample as error:
             self._bad[index] = str(error)
         self._is_done[index] = True
-        self._num_done += 1
-        if self._num_done >= len(groups) and self._is_done.all():
-            self._groups, self._member_bytes = None, 0
 
     def _fill(self, index: int, group: Group) -> None:
         image, label = _member(group, IMAGE_SUFFIXES, "image"), _member(group, LABEL_SUFFIXES, "label")

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.tars import example, write_tar
+from tests.trainer.tars import encode, example, write_tar
 from tests.trainer.toy import FolderShards, census
 from trainer.errors import BadExample
+from trainer.image_shards import LARGE_BYTES
 from trainer.ledger import Shard
 from trainer.opened import OpenShards
 from trainer.task import make_task
@@ -93,3 +94,19 @@ def test_a_bad_example_stays_bad_when_all_others_are_decoded(place, tmp_path):
     assert images.nbytes == 0
     with pytest.raises(BadExample, match=r"1\.png"):
         images[1]
+
+
+def test_large_images_are_decoded_in_threads_as_small_ones_are_without(place, tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 100, 100, 3), dtype=np.uint8)  # noise: it stays large
+    members = [(f"{n}.png", encode(pixels[n])) for n in range(8)] + [(f"{n}.cls", b"a") for n in range(8) if n != 5]
+    path = write_tar(tmp_path / "large.tar", members)
+    images, one_by_one = place.task.read(path), place.task.read(path)
+    assert len(members[0][1]) > LARGE_BYTES
+    assert images[0].label == "a"
+    monkeypatch.setattr(images, "_fill", None)  # nothing is left to decode
+    monkeypatch.setattr(one_by_one, "_are_large", False)
+    for n in (0, 1, 2, 3, 4, 6, 7):
+        assert np.array_equal(images[n].pixels, one_by_one[n].pixels)
+    for each in (images, one_by_one):
+        with pytest.raises(BadExample, match=r"5\.png"):
+            each[5]
