@@ -108,17 +108,14 @@ class Featurizer:
     def _encoded(self, known: Mapping[str, Features]) -> dict[str, Features]:
         """The same with what the encoder says; where no tokens are read, of messages alone."""
         assert self.encoder is not None
-        read = self.encoder.encode(list(known), [self._spans(one.tokens) for one in known.values()], self._spans_of)
+        read = self.encoder.encode(list(known), [self._spans_of(text) for text in known], self._spans_of)
         return {
             text: features._replace(dense=Dense(*(part.astype(np.float16) for part in one)))
             for (text, features), one in zip(known.items(), read, strict=True)
         }
 
-    def _spans(self, tokens: Sequence[Token]) -> Spans:
-        return [(one.start, one.end) for one in tokens] if self._reads_tokens else ()
-
     def _spans_of(self, text: str) -> Spans:
-        return self._spans(tokenize(text)) if self._reads_tokens else ()
+        return spans(text) if self._reads_tokens else ()
 
     @cached_property
     def synonyms(self) -> Mapping[str, str]:
@@ -182,6 +179,11 @@ class _Table:
                 self._words.clear()
             self._words[word] = found
         return found
+
+
+def spans(text: str) -> Spans:
+    """The places of a text's tokens, which an encoder is asked about."""
+    return [(one.start, one.end) for one in tokenize(text)]
 
 
 def feature_names(text: str) -> Iterator[str]:

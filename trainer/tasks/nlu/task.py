@@ -6,8 +6,9 @@ round, and the network by blocks (see `net`).
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -27,7 +28,7 @@ from trainer.tasks.nlu.brings import check_learnable, names_of, warn_of_lone_int
 from trainer.tasks.nlu.diet import Diet
 from trainer.tasks.nlu.encoder import Encoder, Waiting
 from trainer.tasks.nlu.encoder_files import EncoderSettings
-from trainer.tasks.nlu.features import Featurizer, must_recur, word_name
+from trainer.tasks.nlu.features import Featurizer, must_recur, spans, word_name
 from trainer.tasks.nlu.labels import weights_of
 from trainer.tasks.nlu.messages import Message, Resource
 from trainer.tasks.nlu.net import Net
@@ -35,7 +36,7 @@ from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
 from trainer.tasks.nlu.renames import applied, asked_for, current, not_held, parse
 from trainer.tasks.nlu.replies import Reply, answer_texts, message_of, reply
 from trainer.tasks.nlu.scores import Prediction, scores
-from trainer.tasks.nlu.tags import synonyms
+from trainer.tasks.nlu.tags import LAYERS, synonyms
 from trainer.tasks.nlu.tokens import tokenize
 from trainer.vocabulary import Vocabulary
 
@@ -44,6 +45,8 @@ _LOG = logging.getLogger(__name__)
 
 MAX_WAITING, MAX_WAITING_CHARS = 100_000, 500
 """How many texts may wait to be encoded, and how long they may be: longer ones share a batch with none."""
+ENCODED_AHEAD = 2048
+"""How many messages are encoded at a time before a round: some seconds' work, between which a stop is heeded."""
 
 
 class NluSettings(EncoderSettings):
@@ -127,6 +130,7 @@ class NLU(Task):
         Pairs of words and long runs of characters enter when two messages of a round have them: what one alone has
         tells nothing that its words do not, and is half of all.
         """
+        examples = self._encoding(examples, vocabulary) if self.settings.encoder and self.cache_directory else examples
         counts = Counter(pair for example in examples for pair in set(names_of(example)))
         names: dict[str, set[str]] = {}
         for (kind, name), num in counts.items():
@@ -201,6 +205,18 @@ class NLU(Task):
         if self._weighted[0] is not self.round:
             self._weighted = (self.round, weights_of(self.round.label_counts() if self.round else {}))
         return self._weighted[1]
+
+    def _encoding(self, examples: Iterable[Message | Resource], vocabulary: Vocabulary) -> Iterator[Message | Resource]:
+        """The same, while the encoder reads the messages ahead: many at a time, and nothing trains beside it."""
+        reads_tokens = self.settings.architecture == "diet" or any(vocabulary.ids(layer) for layer in LAYERS)
+        left = iter(examples)
+        while some := list(islice(left, ENCODED_AHEAD)):
+            messages = [one for one in some if isinstance(one, Message)]
+            reads_tokens = reads_tokens or any(one.entities for one in messages)
+            assert self._pretrained is not None
+            texts = list({one.text: None for one in messages})
+            self._pretrained.encode(texts, [spans(text) if reads_tokens else () for text in texts])
+            yield from some
 
     @cached_property
     def _to_encode(self) -> Waiting:

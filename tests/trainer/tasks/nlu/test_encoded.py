@@ -7,6 +7,7 @@ import torch
 
 from tests.trainer.tasks.nlu.encoders import write_encoder
 from trainer.task import make_task
+from trainer.tasks.nlu.encoder import Encoder
 from trainer.tasks.nlu.messages import Entity, Message
 from trainer.vocabulary import Vocabulary
 
@@ -40,6 +41,14 @@ def test_messages_and_tokens_bring_what_the_encoder_says_of_them(encoder, tmp_pa
     again = make_task("nlu", {"encoder": str(encoder)})
     again.cache_directory = tmp_path / "cache"
     assert torch.equal(again.collate(MESSAGES[::-1], vocabulary, None).inputs.dense.flip(0), batch.dense)
+
+
+def test_a_rounds_messages_are_encoded_before_it_begins(encoder, tmp_path, monkeypatch):
+    task = make_task("nlu", {"encoder": str(encoder)})
+    task.cache_directory = tmp_path
+    vocabulary = task.grow(Vocabulary(), [], iter([*MESSAGES, *MESSAGES]))
+    monkeypatch.setattr(Encoder, "_compute", lambda self, asked, spans_of: {} if not asked else pytest.fail("computed"))
+    assert task.collate(MESSAGES, vocabulary, None).inputs.dense_tokens.shape == (8, 8)
 
 
 def test_without_tags_no_token_is_encoded(encoder):
