@@ -9,7 +9,9 @@ import sys
 
 from tests.benchmarks.program import add_options
 
-PROGRAMS = ("step", "trainers", "images", "place", "catalog", "start", "resume", "gpu")
+PROGRAMS = (
+    "step", "trainers", "images", "place", "catalog", "start", "resume", "blocked", "publish", "restore", "memory", "gpu",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -28,13 +28,13 @@ class Unavailable(Exception):
 def measured(work: Work, *args: Any) -> Figures:
     """Run `work`; `peak_bytes` is the highest resident memory above what the process had before (0 where unknown)."""
     _forget_peak()
-    before, cpu, started = _resident("VmRSS"), _cpu_seconds(), time.perf_counter()
+    before, cpu, started = resident("VmRSS"), _cpu_seconds(), time.perf_counter()
     try:
         found = work(*args)
     except ImportError as error:
         raise Unavailable(f"not installed: {error.name}") from error
     seconds = time.perf_counter() - started
-    peak = max(0, _resident("VmHWM") - before)
+    peak = max(0, resident("VmHWM") - before)
     return {"seconds": seconds, "cpu_seconds": _cpu_seconds() - cpu, "peak_bytes": peak, **(found or {})}
 
 
@@ -77,7 +77,8 @@ def _cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _resident(name: str) -> float:
+def resident(name: str) -> float:
+    """Bytes that a line of /proc/self/status names; 0 where there is no such file."""
     status = Path("/proc/self/status")
     if not status.exists():
         return 0.0

@@ -1,0 +1,112 @@
+"""How long training stands still for a checkpoint: its copy at a step boundary; and steps while it is published.
+
+python -m tests.benchmarks.blocked [--pairs N] [--tiny]
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from tests.benchmarks.large_state import Layers, content, discarding, layers, moved, saver_on, step, tensors, trained
+from tests.benchmarks.measured import Figures
+from tests.benchmarks.pairs import Goal, Table
+from tests.benchmarks.program import Options, main
+from trainer.state import TrainState
+
+OURS = "perdure, later saves"
+COPY = "copy into buffers that exist"
+PUBLISHING, QUIET = "perdure, while publishing", "quiet"
+
+
+def tables(options: Options) -> Iterator[Table]:
+    """Seconds that a save takes from the training, and the slowest of a hundred steps beside an upload."""
+    task = layers(options.size(10**9, 10**6))
+    state = trained(task)
+    buffers = [torch.empty_like(tensor) for tensor in tensors(content(state))]
+    with saver_on(discarding()) as saver:
+
+        def ours() -> Figures:
+            moved(state)
+            seconds = taken(lambda: saver.save(content(state), (), None))
+            saver.wait()
+            return figures(seconds)
+
+        first = ours()["seconds"]
+        yield Table(
+            title=f"training blocked by a save of {state_bytes(state) / 1e6:.4g} MB (the first one: {first:.2g} s)",
+            cases={
+                OURS: ours,
+                COPY: lambda: figures(taken(lambda: copy(state, buffers))),
+                "torch.save to memory": lambda: figures(taken(lambda: torch.save(content(state), io.BytesIO()))),
+            },
+            ours=OURS,
+            goals=[Goal(says="at most twice the copy", most=2.0, against=COPY)],
+            warms_up=not options.tiny,
+        )
+    buffers.clear()
+    torch.set_num_threads(1)
+    yield disturbed(state, layers(0), options.size(400, 5), warms_up=not options.tiny)
+
+
+def disturbed(state: TrainState, task: Layers, num_steps: int, *, warms_up: bool) -> Table:
+    """The 99th percentile of steps of a small network while a large state is published over and over."""
+    small = trained(task)
+
+    def steps(between: Callable[[], object]) -> Figures:
+        seconds = []
+        for _ in range(num_steps):
+            between()
+            seconds.append(taken(lambda: step(task, small)))
+        return {**figures(float(np.percentile(seconds, 99))), "median_seconds": float(np.median(seconds))}
+
+    def publishing() -> Figures:
+        with saver_on(discarding(), save_every_seconds=1e-9) as saver:
+
+            def save_again() -> None:
+                if saver.due():
+                    saver.save(content(moved(state)), (), None)
+
+            save_again()
+            saver.wait()  # the first copy makes its buffers
+            found = steps(save_again)
+            saver.wait()
+        return found
+
+    return Table(
+        title=f"99th percentile of the steps of a small network, torch on one thread, {num_steps} steps",
+        cases={PUBLISHING: publishing, QUIET: lambda: steps(lambda: None)},
+        ours=PUBLISHING,
+        goals=[Goal(says="at most 1.1 of the quiet ones", most=1.1, against=QUIET)],
+        seconds_unit=("ms", 1e3),
+        warms_up=warms_up,
+    )
+
+
+def copy(state: TrainState, buffers: list[torch.Tensor]) -> None:
+    """What nobody can do without."""
+    for buffer, tensor in zip(buffers, tensors(content(state)), strict=True):
+        buffer.copy_(tensor)
+
+
+def state_bytes(state: TrainState) -> int:
+    """Of all its tensors."""
+    return sum(tensor.nbytes for tensor in tensors(content(state)))
+
+
+def taken(work: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def figures(seconds: float) -> Figures:
+    """Nothing but the time is of interest."""
+    return {"seconds": seconds, "cpu_seconds": 0.0, "peak_bytes": 0.0}
+
+
+if __name__ == "__main__":
+    main(tables)
