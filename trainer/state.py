@@ -18,7 +18,11 @@ from trainer.frozen import Frozen, frozen_names
 from trainer.plan import Progress
 from trainer.settings import TrainSettings
 from trainer.task import Task
+from trainer.undrawn import built_undrawn
 from trainer.vocabulary import Vocabulary
+
+AT_ONCE_BYTES = 32 * 2**20
+"""How much of a network is copied before its source is given up."""
 
 
 @dataclass
@@ -65,8 +69,18 @@ class TrainState:
 
 def new_state(task: Task, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device) -> TrainState:
     """An untrained state; its network is a function of the seed and the vocabulary."""
+    _seed(vocabulary, settings)
+    return _state_of(task.build(vocabulary), task, vocabulary, settings, device)
+
+
+def _seed(vocabulary: Vocabulary, settings: TrainSettings) -> None:
     torch.manual_seed(stream(settings.seed, "init", *(len(vocabulary.names(kind)) for kind in vocabulary.blocks)))
-    net = task.build(vocabulary).to(device)
+
+
+def _state_of(
+    net: nn.Module, task: Task, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device
+) -> TrainState:
+    net = net.to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     optimizer, frozen = optim.make_optimizer(net, settings), frozen_names(net, task.frozen)
     return TrainState(net, optimizer, scaler, vocabulary, device, frozen_names=frozen)
@@ -81,7 +95,8 @@ def grown(state: TrainState, task: Task, vocabulary: Vocabulary, settings: Train
     moments = optim.named_state(state.optimizer.state_dict(), state.net)
     if kind_of(moments) not in (settings.optimizer, None):
         moments = {}
-    _take_over(larger, state.net.state_dict(), moments, settings.optimizer)
+    # What the state before keeps must not be trained on with this one.
+    _take_over(larger, state.net.state_dict(), copy.deepcopy(moments), settings.optimizer)
     if larger.scaler.is_enabled() and state.scaler.is_enabled():
         larger.scaler.load_state_dict(state.scaler.state_dict())
     larger.progress = state.progress
@@ -91,10 +106,16 @@ def grown(state: TrainState, task: Task, vocabulary: Vocabulary, settings: Train
 def restored(
     task: Task, payload: Payload, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device
 ) -> TrainState:
-    """The state that a checkpoint holds; Incompatible when it does not fit. All is checked before any is applied."""
-    state = new_state(task, vocabulary, settings, device)
-    check_complete(state.net.state_dict(), payload.net)
-    _take_over(state, payload.net, optim.named_state(payload.optimizer, state.net), settings.optimizer)
+    """The state that a checkpoint holds; Incompatible when it does not fit. All is checked before any is applied.
+
+    The payload is used up: its moments become those of the state, and what was copied out of `net` is removed from it,
+    so that no more memory is needed than the state has.
+    """
+    _seed(vocabulary, settings)
+    state = _state_of(built_undrawn(lambda: task.build(vocabulary)), task, vocabulary, settings, device)
+    net = payload.net if isinstance(payload.net, dict) else dict(payload.net)
+    check_complete(state.net.state_dict(), net)
+    _take_over(state, net, optim.named_state(payload.optimizer, state.net), settings.optimizer)
     if payload.scaler and state.scaler.is_enabled():
         state.scaler.load_state_dict(dict(payload.scaler))
     # Each step sets its own. Where no step is left in the round, the next checkpoint tells that of the last one.
@@ -104,14 +125,24 @@ def restored(
     return state
 
 
-def _take_over(
-    state: TrainState, net: Mapping[str, Tensor], moments: Mapping[str, Mapping[str, Any]], kind: str
-) -> None:
-    own = state.net.state_dict()
-    check_fits(own, net)
+def _take_over(state: TrainState, net: dict[str, Tensor], moments: Mapping[str, Mapping[str, Any]], kind: str) -> None:
+    """Check all, then take the moments as they are, and copy and remove the tensors of `net`, some at a time."""
+    check_fits(state.net.state_dict(), net)
     optim.check_state(state.optimizer, kind, moments)
-    state.net.load_state_dict({**own, **net})
-    optim.load_state(state.optimizer, copy.deepcopy(dict(moments)))
+    optim.load_state(state.optimizer, moments)
+    while net:
+        state.net.load_state_dict(_some_of(net), strict=False)
+
+
+def _some_of(net: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that are removed from `net`: about AT_ONCE_BYTES of them."""
+    taken: dict[str, Tensor] = {}
+    num_bytes = 0
+    while net and num_bytes < AT_ONCE_BYTES:
+        name, tensor = net.popitem()
+        taken[name] = tensor
+        num_bytes += tensor.nbytes
+    return taken
 
 
 def kind_of(moments: Mapping[str, Mapping[str, Any]]) -> str | None:
