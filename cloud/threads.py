@@ -1,14 +1,17 @@
 """Work beside the main thread, in threads that neither a stop nor the end of the process waits for."""
 
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from threading import Thread
+from threading import Thread, get_native_id
 from typing import TypeVar
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
+ASIDE_NICE, MAX_NICE = 10, 19
 
 
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
@@ -23,6 +26,13 @@ def in_background(work: Callable[[], T], name: str) -> Future[T]:
 
     Thread(target=run, name=name, daemon=True).start()
     return future
+
+
+def step_aside() -> None:
+    """Let other threads go before this one, and those it starts, where each has a priority of its own (Linux)."""
+    if sys.platform == "linux":
+        thread = get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, min(MAX_NICE, os.getpriority(os.PRIO_PROCESS, thread) + ASIDE_NICE))
 
 
 def result_of(future: Future[T], check: Callable[[], None]) -> T:

@@ -8,6 +8,7 @@ from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 from cloud.errors import StoreError, UrlError
+from cloud.threads import step_aside
 
 T = TypeVar("T")
 
@@ -143,6 +144,7 @@ class Publisher(Generic[T]):
             self._changed.notify_all()
 
     def _run(self) -> None:
+        step_aside()  # where cores are few, steps go first
         while (item := self._next()) is not None:
             try:
                 self._try(item)

@@ -18,7 +18,6 @@ from trainer.frozen import Frozen, frozen_names
 from trainer.plan import Progress
 from trainer.settings import TrainSettings
 from trainer.task import Task
-from trainer.undrawn import built_undrawn
 from trainer.vocabulary import Vocabulary
 
 AT_ONCE_BYTES = 32 * 2**20
@@ -69,18 +68,8 @@ class TrainState:
 
 def new_state(task: Task, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device) -> TrainState:
     """An untrained state; its network is a function of the seed and the vocabulary."""
-    _seed(vocabulary, settings)
-    return _state_of(task.build(vocabulary), task, vocabulary, settings, device)
-
-
-def _seed(vocabulary: Vocabulary, settings: TrainSettings) -> None:
     torch.manual_seed(stream(settings.seed, "init", *(len(vocabulary.names(kind)) for kind in vocabulary.blocks)))
-
-
-def _state_of(
-    net: nn.Module, task: Task, vocabulary: Vocabulary, settings: TrainSettings, device: torch.device
-) -> TrainState:
-    net = net.to(device)
+    net = task.build(vocabulary).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     optimizer, frozen = optim.make_optimizer(net, settings), frozen_names(net, task.frozen)
     return TrainState(net, optimizer, scaler, vocabulary, device, frozen_names=frozen)
@@ -109,10 +98,9 @@ def restored(
     """The state that a checkpoint holds; Incompatible when it does not fit. All is checked before any is applied.
 
     The payload is used up: its moments become those of the state, and what was copied out of `net` is removed from it,
-    so that no more memory is needed than the state has.
+    so that no more memory is needed than state and gradients have.
     """
-    _seed(vocabulary, settings)
-    state = _state_of(built_undrawn(lambda: task.build(vocabulary)), task, vocabulary, settings, device)
+    state = new_state(task, vocabulary, settings, device)
     net = payload.net if isinstance(payload.net, dict) else dict(payload.net)
     check_complete(state.net.state_dict(), net)
     _take_over(state, net, optim.named_state(payload.optimizer, state.net), settings.optimizer)
