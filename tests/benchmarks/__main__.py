@@ -10,7 +10,8 @@ import sys
 from tests.benchmarks.program import add_options
 
 PROGRAMS = (
-    "step", "trainers", "images", "place", "catalog", "start", "resume", "blocked", "publish", "restore", "memory", "gpu",
+    "step", "trainers", "images", "place", "catalog", "start", "resume",
+    "blocked", "publish", "restore", "memory", "gpu",
 )  # fmt: skip
 
 

@@ -3,13 +3,16 @@
 python -m tests.benchmarks.blocked [--pairs N] [--tiny]
 """
 
+import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
+from threading import Event
 
 import numpy as np
 import torch
 
+from cloud.threads import in_background
 from tests.benchmarks.large_state import Layers, content, discarding, layers, moved, saver_on, step, tensors, trained
 from tests.benchmarks.measured import Figures
 from tests.benchmarks.pairs import Goal, Table
@@ -18,7 +21,7 @@ from trainer.state import TrainState
 
 OURS = "perdure, later saves"
 COPY = "copy into buffers that exist"
-PUBLISHING, QUIET = "perdure, while publishing", "quiet"
+PUBLISHING, QUIET, BESIDE = "perdure, while publishing", "quiet", "beside a thread that only digests"
 
 
 def tables(options: Options) -> Iterator[Table]:
@@ -75,9 +78,22 @@ def disturbed(state: TrainState, task: Layers, num_steps: int, *, warms_up: bool
             saver.wait()
         return found
 
+    def beside() -> Figures:
+        stop, content = Event(), bytes(2**20)
+
+        def digest() -> None:
+            while not stop.is_set():
+                hashlib.sha256(content)
+
+        digesting = in_background(digest, "digest")
+        found = steps(lambda: None)
+        stop.set()
+        digesting.result()
+        return found
+
     return Table(
         title=f"99th percentile of the steps of a small network, torch on one thread, {num_steps} steps",
-        cases={PUBLISHING: publishing, QUIET: lambda: steps(lambda: None)},
+        cases={PUBLISHING: publishing, QUIET: lambda: steps(lambda: None), BESIDE: beside},
         ours=PUBLISHING,
         goals=[Goal(says="at most 1.1 of the quiet ones", most=1.1, against=QUIET)],
         seconds_unit=("ms", 1e3),
