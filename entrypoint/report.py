@@ -46,7 +46,7 @@ class Report:
         self.told_removed: set[str] = set()
         """Keys of shards that are known to be gone: the attempt before, or this one, has said so."""
         self._started = started
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, Any] = {"bytes_left_out": 0}
         self._first: Progress | None = None
         self._fetch: Bar | None = None
 
@@ -110,10 +110,10 @@ class Report:
         """A checkpoint was committed whose frozen tensors are in a file of their own."""
         if file is None:
             return
-        if "bytes_left_out" not in self._facts:
+        if not self._facts["bytes_left_out"]:
             text = f"{file.key} holds what training never changes: {file.size:,} bytes less in every checkpoint"
             self.console.line("checkpoint", text, frozen=file.key, num_bytes=file.size)
-        self._facts["bytes_left_out"] = self._facts.get("bytes_left_out", 0) + file.size
+        self._facts["bytes_left_out"] += file.size
 
     def data(self, round: "Round", num_same: int, labels: Sequence[str]) -> None:
         """The data of a new round; `labels` are those that nobody knows yet."""

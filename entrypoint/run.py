@@ -19,11 +19,10 @@ from entrypoint.console import Console
 from entrypoint.errors import SettingsError, Stopped
 from entrypoint.places import open_output
 from entrypoint.report import Report
-from entrypoint.resume import newest_foreign
+from entrypoint.resume import newest_foreign, payload_of
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
 from entrypoint.stop import Stop
-from trainer import checkpoint
 from trainer.checkpoint import Payload
 from trainer.device import seed_device
 from trainer.draw import draw, stream
@@ -179,7 +178,7 @@ class Run:
         rejected = held.reading.rejected
         if held.chosen is not None:
             name: str | None = held.chosen.record.name
-            payload: Payload | None = checkpoint.read(held.chosen.path)
+            payload: Payload | None = payload_of(held.chosen)
         else:
             name, payload, rejected = newest_foreign(held.reading, self._config, scratch, self._stop.check)
         if payload is not None:
