@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cloud.claim import claim
 from cloud.held import HeldFolder
 from cloud.open import open_store
+from cloud.records import Outcome
 from cloud.store import Store, Writer
 from cloud.wrapped import Wrapped
 from entrypoint.console import Console
@@ -133,4 +134,4 @@ def saver_on(store: Store, **settings: Any) -> Iterator[Saver]:
     held = claim(store)
     config = JobConfig(train_url=store.url, **settings)
     yield Saver(config, HeldFolder(store, held), Report(Console(), monotonic()), "", Stop())
-    held.stop_beating()
+    held.finish(Outcome(outcome="done", exit_code=0))
