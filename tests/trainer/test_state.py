@@ -81,6 +81,25 @@ def test_a_restored_state_is_the_saved_one(tmp_path):
     assert again.progress == state.progress
 
 
+def test_a_restored_state_takes_the_memory_of_its_payload_and_keeps_no_file(tmp_path):
+    settings = TrainSettings()
+    payload = through_file(trained(settings), tmp_path / "x.pth")
+    pointers = [state["exp_avg"].data_ptr() for state in payload.optimizer["state"].values()]
+    again = restored(Toy(), payload, SMALL, settings, CPU)
+    assert [state["exp_avg"].data_ptr() for state in again.optimizer.state_dict()["state"].values()] == pointers
+    assert payload.net == {}, "what was copied is given up"
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(tmp_path) not in maps.read_text()
+
+
+def test_a_grown_state_shares_nothing_with_the_one_before():
+    settings = TrainSettings()
+    state = trained(settings)
+    before = {tensor.data_ptr() for one in state.optimizer.state.values() for tensor in one.values()}
+    larger = grown(state, Toy(), LARGE, settings)
+    assert before.isdisjoint(tensor.data_ptr() for one in larger.optimizer.state.values() for tensor in one.values())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
