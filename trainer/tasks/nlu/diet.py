@@ -5,6 +5,7 @@ https://arxiv.org/abs/2004.09936. The similarity is that of Wu et al., "StarSpac
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from trainer.nn.transformer import Transformer
 from trainer.tasks.nlu.labels import start_low
 
 CONNECTION_DENSITY = 0.2
+MAX_PLACES = 8192
+"""How many places the transformer sees at a time, if not of one message: a place takes about 16 kB in training."""
 EMBEDDING_WIDTH = 20
 """Of messages and labels where they are compared."""
 NUM_NEGATIVES = 20
@@ -37,9 +40,36 @@ class Diet(nn.Module):
         rows = torch.arange(len(lengths), device=lengths.device)
         places = nn.functional.pad(tokens, (0, 0, 0, 1))
         places[rows, lengths] = messages
-        places = self.reduce(dropout(places, self.dropout, self.training))
-        states = gelu(self.transformer(places, lengths + 1))
+        groups = _groups(lengths)
+        if len(groups) == 1:
+            states = self._encoded(places, lengths)
+        else:
+            states = places.new_zeros(*places.shape[:2], self.message_features)
+            for group, longest in groups:
+                found = self._encoded(places[group, : longest + 1], lengths[group])
+                states[group, : longest + 1] = found.to(states.dtype)  # autocast's may be another
         return states[:, :-1], states[rows, lengths]
+
+    def _encoded(self, places: Tensor, lengths: Tensor) -> Tensor:
+        reduced = self.reduce(dropout(places, self.dropout, self.training))
+        return gelu(self.transformer(reduced, lengths + 1))
+
+
+def _groups(lengths: Tensor) -> list[tuple[Tensor, int]]:
+    """Messages of about one length together, by their rows, and how long the longest of each group is.
+
+    One of thousands of tokens would otherwise make all others of its batch as long. A small batch is one group.
+    """
+    longest = int(lengths.max()) if len(lengths) else 0
+    if len(lengths) * (longest + 1) <= MAX_PLACES:
+        return [(torch.arange(len(lengths), device=lengths.device), longest)]
+    order = lengths.argsort(stable=True)
+    sizes = lengths[order].tolist()
+    edges = [0]
+    for place, size in enumerate(sizes):
+        if place > edges[-1] and (place + 1 - edges[-1]) * (size + 1) > MAX_PLACES:
+            edges.append(place)
+    return [(order[start:end], sizes[end - 1]) for start, end in pairwise([*edges, len(sizes)])]
 
 
 class SparselyConnected(nn.Linear):

@@ -1,5 +1,6 @@
 """DIET: what a message says does not depend on its batch; similarities are learned, and grow."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -22,6 +23,24 @@ def test_states_do_not_depend_on_the_rest_of_the_batch() -> None:
     own_tokens, own_message = net(tokens[1:2, :2], messages[1:2], lengths[1:2])
     assert torch.allclose(own_tokens[0], token_states[1, :2], atol=1e-5)
     assert torch.allclose(own_message[0], message_states[1], atol=1e-5)
+
+
+def test_a_long_message_makes_no_other_one_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In groups of at most so many places, the states are the same, and they learn."""
+    lengths = torch.tensor([2, 0, 9, 3, 1, 9])
+    tokens, messages = torch.randn(6, 9, WIDTH), torch.randn(6, WIDTH, requires_grad=True)
+    tokens *= (torch.arange(9) < lengths[:, None]).unsqueeze(2)
+    net, shapes = diet(), list[tuple[int, ...]]()
+    net.transformer.register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0].shape[:2])))
+    expected = net(tokens, messages, lengths)
+    monkeypatch.setattr("trainer.tasks.nlu.diet.MAX_PLACES", 12)
+    found = net(tokens, messages, lengths)
+    assert shapes == [(6, 10), (3, 3), (1, 4), (1, 10), (1, 10)]
+    inside = (torch.arange(9) < lengths[:, None]).unsqueeze(2)
+    assert torch.allclose(expected[0] * inside, found[0] * inside, atol=1e-5)
+    assert torch.allclose(expected[1], found[1], atol=1e-5)
+    found[1].sum().backward()
+    assert messages.grad is not None and bool((messages.grad.abs().sum(dim=1) > 0).all())
 
 
 def test_tokens_see_the_message_and_the_message_sees_tokens() -> None:
