@@ -30,18 +30,21 @@ class Costs:
         elif self.publish_seconds is not None:
             self.publish_seconds = max(self.publish_seconds, seconds)
 
-    def decide(self, seconds_left: float, seconds_in_flight: float | None, num_waiting: int) -> Decision:
+    def decide(
+        self, seconds_left: float, seconds_in_flight: float | None, num_waiting: int, *, is_new: bool = True
+    ) -> Decision:
         """What can be done in `seconds_left`. `seconds_in_flight`: how long a publication has been under way, if any.
 
-        `num_waiting` publications come after that one. What was never measured is tried: it costs nothing that is
-        published.
+        `num_waiting` publications come after that one; with `is_new` there is another state that was never offered.
+        What was never measured is tried: it costs nothing that is published.
         """
         if self.publish_seconds is None:
             return Decision.NEW
         publish = MARGIN * self.publish_seconds
         in_flight = 0.0 if seconds_in_flight is None else max(0.0, publish - seconds_in_flight)
         waiting = in_flight + num_waiting * publish
-        if waiting + MARGIN * (self.copy_seconds or 0.0) + publish <= seconds_left:
+        new = MARGIN * (self.copy_seconds or 0.0) + publish if is_new else 0.0
+        if waiting + new <= seconds_left:
             return Decision.NEW
         if num_waiting and waiting <= seconds_left:
             return Decision.WAITING

@@ -96,10 +96,9 @@ class Saver:
         middle of one. After a stop only what can be done in time is begun.
         """
         place = (content["epoch"], content["global_step"], content["progress"]["waits_for"])
-        if place == self._saved:
-            return
-        self._left_out = not self._is_time()
-        if self._left_out:
+        is_new = place != self._saved
+        self._left_out = not self._is_time(is_new)
+        if self._left_out or not is_new:
             return
         if frozen is not None:
             frozen.check()
@@ -134,15 +133,19 @@ class Saver:
         if self._decision is not Decision.OLDER:
             self._publisher.settle()
 
-    def _is_time(self) -> bool:
-        """Whether a new snapshot can be published before the grace period is over, if a stop was asked for."""
+    def _is_time(self, is_new: bool) -> bool:
+        """Whether all can be published before the grace period is over, if a stop was asked for.
+
+        That is what was offered before and, with `is_new`, a new snapshot.
+        """
         if self._publisher.has_failed:  # if only on this machine
             return True
         num_waiting = self._publisher.num_waiting  # asked for first: what is taken up meanwhile counts twice at worst
         in_flight = self._publisher.seconds_in_flight
-        self._decision = self._costs.decide(self._stop.seconds_left, in_flight, num_waiting)
+        self._decision = self._costs.decide(self._stop.seconds_left, in_flight, num_waiting, is_new=is_new)
         if self._decision is Decision.FLIGHT:
             self._publisher.drop_waiting()
+            self._saved = None  # it may have been this very state
         if self._decision is not Decision.NEW:
             left = max(0.0, self._stop.seconds_left)
             self._report.console.warning(

@@ -202,6 +202,23 @@ def test_a_stop_decides_by_measured_times(
     assert Costs(copy, publish).decide(left, in_flight, num_waiting) is decision
 
 
+@pytest.mark.parametrize(
+    ("left", "in_flight", "num_waiting", "decision"),
+    [
+        (0.1, None, 0, Decision.NEW),  # all is published
+        (3.0, 4.0, 0, Decision.NEW),
+        (1.0, 4.0, 0, Decision.OLDER),
+        (9.0, 4.0, 1, Decision.NEW),
+        (7.0, 4.0, 1, Decision.FLIGHT),
+        (1.0, 4.0, 1, Decision.OLDER),
+    ],
+)
+def test_what_was_offered_before_the_stop_may_be_too_late_as_well(
+    left: float, in_flight: float | None, num_waiting: int, decision: Decision
+) -> None:
+    assert Costs(1.0, 5.0).decide(left, in_flight, num_waiting, is_new=False) is decision
+
+
 def test_a_publication_tried_again_tells_no_shorter_time() -> None:
     costs = Costs()
     costs.published(0.1, again=True)

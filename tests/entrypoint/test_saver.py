@@ -1,9 +1,10 @@
 """Publishing in the background: what fails can be tried again, and no state is published twice."""
 
+import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cloud.open import open_store
 from cloud.store import Store, Writer
 from cloud.wrapped import Wrapped
 from entrypoint.console import Console
-from entrypoint.errors import Unpublished
+from entrypoint.errors import Stopped, Unpublished
 from entrypoint.report import Report
 from entrypoint.saver import Saver
 from entrypoint.settings import JobConfig
@@ -109,6 +110,36 @@ def test_what_is_frozen_is_saved_on_this_machine_too_when_the_store_is_gone(
     chosen = OutputFolder(open_store(str(aside))).choose(tmp_path, lambda: None)
     assert chosen is not None and chosen.frozen is not None
     assert torch.equal(torch.load(chosen.frozen, weights_only=True)["encoder"], torch.arange(4.0))
+
+
+def test_a_stop_does_not_wait_for_the_snapshot_behind_the_one_in_flight_when_that_is_too_late(
+    store: Store, held: Claim
+) -> None:
+    class Slow(Wrapped):
+        @contextmanager
+        def writer(self, key: str) -> Iterator[Writer]:
+            time.sleep(0.5)
+            with self.inner.writer(key) as writer:
+                yield writer
+
+    class Soon(Stop):
+        @property
+        def seconds_left(self) -> float:
+            return math.inf if self.requested is None else 0.8
+
+    stop = Soon()
+    config, folder = JobConfig(train_url=store.url), HeldFolder(Slow(store), held)
+    saver = Saver(config, folder, Report(Console(), time.monotonic()), "", stop)
+    saver.save(content(5), (), None)
+    saver.wait()
+    for step in (6, 7):
+        saver.save(content(step), (), None)
+    stop.request("SIGTERM")
+    for _ in range(2):  # as the loop and the end of a round do
+        saver.save(content(7), (), None)
+    with pytest.raises(Stopped):
+        saver.wait()
+    assert names(store) == ["ckpt_0_6-a1", "ckpt_0_5-a1"]
 
 
 def test_the_same_state_is_published_once(store: Store, held: Claim) -> None:
