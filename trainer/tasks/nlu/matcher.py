@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from trainer.tasks.nlu.tokens import Token, tokenize
 from trainer.vocabulary import Vocabulary
 
-MAX_REGEX_CHARS = 500
+MAX_REGEX_CHARS = 300
 """So much of a message is searched for regexes: some need the cube of the length, and features must not take hours."""
 
 

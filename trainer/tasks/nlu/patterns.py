@@ -15,10 +15,12 @@ from typing import Any
 
 from trainer.tasks.nlu.places import Fault
 
-MAX_TIMES = 8
-"""What is repeated at most so often is no matter: a few ways, not two to the power of the message's length."""
-_ALL = frozenset(range(256)) | set(map(ord, "жä中\u0660\u3000😀"))
-"""Characters that stand for all others."""
+MAX_TIMES = 3
+"""What is repeated at most so often is no matter: the ways grow with a power of the length, not the length a power."""
+_LATIN = frozenset(range(256))
+_OTHERS = "ж\u0660\u3000😀"
+_ALL = _LATIN | frozenset(map(ord, _OTHERS))
+"""Latin characters, and one that stands for all other letters, for digits, for white space and for signs."""
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 _FINAL = ("POSSESSIVE_REPEAT", "ATOMIC_GROUP", "ASSERT", "ASSERT_NOT")
 """What is never read in another way once it has matched."""
@@ -107,7 +109,7 @@ def _first_of(name: str, value: Any) -> tuple[Chars, bool]:
         return _ALL, True
     if parts := _parts(name, value):
         each = [_first(part) for part in parts]
-        empty = any(empty for _, empty in each) or (name in _REPEATS and value[0] == 0)
+        empty = any(empty for _, empty in each) or (name in _REPEATS and value[0] == 0) or name == "GROUPREF_EXISTS"
         return frozenset().union(*(chars for chars, _ in each)), empty
     return _chars(name, value), False
 
@@ -115,17 +117,28 @@ def _first_of(name: str, value: Any) -> tuple[Chars, bool]:
 def _chars(name: str, value: Any) -> Chars:
     """What a single place of a pattern takes."""
     if name == "LITERAL":
-        return frozenset([value])
+        return frozenset([_standing_for(value)])
     if name == "NOT_LITERAL":
-        return _ALL - {value}
+        return _ALL - (_LATIN & {value})
     if name == "RANGE":
-        return frozenset(range(value[0], min(value[1], 255) + 1)) | {c for c in _ALL if value[0] <= c <= value[1]}
+        return frozenset(map(_standing_for, (*range(value[0], min(value[1], 255) + 1), *value)))
     if name == "CATEGORY":
         return _category(str(value).rpartition("CATEGORY_")[2])
     if name == "IN":
         found = frozenset().union(*(_chars(part, one) for part, one in _named(value) if part != "NEGATE"))
-        return _ALL - found if str(value[0][0]) == "NEGATE" else found
+        return _ALL - (_LATIN & found) if str(value[0][0]) == "NEGATE" else found
     return _ALL
+
+
+def _standing_for(char: int) -> int:
+    """The character itself, or the one that stands for it."""
+    if char in _LATIN:
+        return char
+    return next(ord(other) for other in _OTHERS if _kinds(other) == _kinds(chr(char)))
+
+
+def _kinds(char: str) -> list[bool]:
+    return [bool(re.match(kind, char)) for kind in _CATEGORIES.values()]
 
 
 def _both_cases(chars: Chars) -> Chars:
