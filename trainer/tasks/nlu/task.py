@@ -91,10 +91,13 @@ class NLU(Task):
     best_metric = "intent_f1_weighted"
     label_kinds = LABELS
     defaults: ClassVar[Mapping[str, Any]] = {
-        "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 16,
+        "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 12,
         "epoch_fraction": 0.125, "learning_rate_fraction": 0.5, "min_round_steps": 64, "replay": 2.0,
         "min_replay": 5,
     }  # fmt: skip
+    """As measured on parts of the training data of Financial-demo and Banking77, split anew: entities need more steps
+    than intents do, and a later round forgets least at half the rate, with many different old messages seen twice.
+    """
     _featurizer = Featurizer(Vocabulary())
     _weighted: tuple[Round | None, Weights] = (None, {})
 
