@@ -8,6 +8,7 @@ import pytest
 
 from tests.benchmarks.__main__ import PROGRAMS
 from tests.benchmarks.measured import Unavailable, in_child, measured, program
+from tests.benchmarks.nlu_compare import Judged, difference
 from tests.benchmarks.pairs import AGAIN, Goal, Results, Table, run
 from tests.benchmarks.program import main
 
@@ -91,3 +92,14 @@ def test_a_child_says_what_went_wrong() -> None:
         in_child(hold, "no number")
     with pytest.raises(Unavailable):
         program(["no-such-tool"])
+
+
+def test_seeds_that_say_the_same_make_a_difference_no_surer() -> None:
+    """Weighted F1, ours minus theirs; messages are drawn anew, not the answers to them."""
+    truth = ["a", "b"] * 20
+    worse = ["a"] * 40
+    assert difference([Judged(truth, [truth], [truth])]) == {"mean": 0, "low": 0, "high": 0}
+    one, three = (difference([Judged(truth, [truth] * seeds, [worse] * seeds)]) for seeds in (1, 3))
+    assert one == pytest.approx(three)
+    assert one["mean"] == pytest.approx(1 - 1 / 3)  # F1 of a is 2/3, of b 0
+    assert one["low"] < one["mean"] < one["high"] < 1
