@@ -3,6 +3,8 @@
 python -m tests.benchmarks.catalog [--pairs N] [--tiny]
 
 The store is a local server that lists and holds nothing (`listing_server.py`): 1,000 objects a page, as every cloud.
+Of the five requests with --shard_keys_grow one is for new keys and one for evaluation shards, which promise nothing;
+three look into folders that servers other than Google's may list out of order.
 """
 
 import hashlib
