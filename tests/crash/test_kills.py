@@ -14,9 +14,9 @@ from tests.servers import S3Server
 
 CHAINS = (
     "before aside 4, before prune 1, after step 3, before upload 1, before export 1, before claim 2",
-    "after prune 2, before snapshot 5, after record 1, before back 7, after export 1, after fetch 2",
+    "after prune 2, before snapshot 2, after record 1, before back 7, after export 1, after fetch 2",
     "before census 2, after upload 2, before step 2, after back 6, before leave 1, after claim 1",
-    "after aside 2, before record 2, after snapshot 9, after census 1, after leave 1, before fetch 1",
+    "after aside 2, before record 2, after snapshot 2, after census 1, after leave 1, before fetch 1",
 )
 """The kills of four runs, one after the other: every phase once before and once after."""
 
