@@ -22,7 +22,7 @@ from cloud.descriptors import (
     sync,
     write_all,
 )
-from cloud.errors import Damaged, NoSuchBucket
+from cloud.errors import Damaged, NoSuchBucket, UrlError
 from cloud.listing import key_order
 from cloud.store import Entry, Writer
 from cloud.urls import check_key, join_url
@@ -182,7 +182,7 @@ class LocalStore:
         except FileNotFoundError:
             raise NoSuchBucket(f"{self.url}: no such folder; create it or mend the path") from None
         except NotADirectoryError:
-            raise NoSuchBucket(f"{self.url}: is no folder, but a file or below one; name the folder") from None
+            raise UrlError(f"{self.url}: is no folder, but a file or below one; name the folder") from None
         try:
             yield root
         finally:

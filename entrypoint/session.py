@@ -285,6 +285,6 @@ def open_session(held: Attempt, places: Places, config: JobConfig, report: Repor
 
 
 def _gone(error: NoSuchBucket) -> Unreachable:
-    """What was there when the first round was formed is no wrong setting: it may come back."""
+    """Data was found when the first round was formed, so this is hardly a wrong setting: it may come back."""
     what = str(error).partition(";")[0]
-    return Unreachable(f"{what}, though it was there before: bring it back (is it mounted?), then submit again")
+    return Unreachable(f"{what}, though data was found before: bring it back (is it mounted?), or mend the path")

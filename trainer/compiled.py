@@ -37,7 +37,7 @@ class _Compiled:
         try:
             return self._task.loss(self._net, batch)
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = " ".join(str(error).split("\n", 2)[:2]).strip()  # what raised, and what it said
             _LOG.warning("--compile: the network is trained as it is, because it cannot be compiled here: %s", reason)
             self._net = self._plain
             return self._task.loss(self._net, batch)

@@ -275,7 +275,7 @@ def test_data_that_goes_away_is_an_error_of_the_store_and_a_wrong_url_is_none(
         Acting.acts = {4 if when == "while it trains" else num_epochs * 8: lambda: toy.data.rename(away)}
     said = toy.submit()
     assert said.code == 74, said.err
-    assert f"{toy.data}: no such folder, though it was there before: bring it back" in said.error
+    assert f"{toy.data}: no such folder, though data was found before: bring it back" in said.error
     away.rename(toy.data)
     Acting.acts = {}
     assert toy.trained().outcome["outcome"] == ("done" if when == "while it trains" else "nothing_new")
