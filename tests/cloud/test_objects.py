@@ -165,7 +165,8 @@ def test_an_upload_that_fails_is_aborted(s3: S3Server) -> None:
     second_part_fails = Relay(s3.endpoint_url, lambda request: 403 * ("partNumber=2" in request.path))
     with relaying(second_part_fails) as relay, pytest.raises(AccessDenied):
         stream(relayed(relay), PARTS)
-    assert [request.method for request in relay.requests if "uploadId" in request.path][-1] == "DELETE"
+    # Another part may still be on its way when the abort is sent.
+    assert "DELETE" in [request.method for request in relay.requests if "uploadId" in request.path]
     assert uploads(s3, "relayed/") == []
 
 
