@@ -56,6 +56,3 @@ class Extent:
 
 
 EXTENT = tuple(field.name for field in fields(Extent))
-
-
-EXTENT = tuple(field.name for field in fields(Extent))
