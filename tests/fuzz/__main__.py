@@ -3,9 +3,11 @@
 Needs atheris (Linux): `pip install '.[fuzz]'`. What made a reader fail stays in build/fuzz/READER/, one file each.
 """
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.fuzz.readers import READERS, SEEDS
@@ -33,13 +35,14 @@ def _fuzz(name: str, seconds: int) -> bool:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS[name]):
         (corpus / f"seed-{number}").write_bytes(seed)
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "tests.fuzz.one", name, f"-max_total_time={seconds}", f"-timeout={SLOWEST_SECONDS}",
-            f"-max_len={MAX_LENGTH}", f"-artifact_prefix={folder}/", "-rss_limit_mb=2048", str(corpus),
-        ],
-        capture_output=True, text=True, errors="replace", check=False,
-    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "tests.fuzz.one", name, f"-max_total_time={seconds}", f"-timeout={SLOWEST_SECONDS}",
+        f"-max_len={MAX_LENGTH}", f"-artifact_prefix={folder}/", "-rss_limit_mb=2048", str(corpus),
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:  # libFuzzer ends its process at once: nothing in it clears up
+        done = subprocess.run(
+            command, env=os.environ | {"TMPDIR": scratch}, capture_output=True, text=True, errors="replace", check=False
+        )
     statuses, ended = _STATUS.findall(done.stderr), _DONE.search(done.stderr)
     num_inputs = int(ended[1]) if ended else int(statuses[-1][0]) if statuses else 0
     coverage = statuses[-1][1] if statuses else "?"

@@ -24,7 +24,7 @@ from trainer.tasks.nlu.reading import read
 from trainer.webdataset import read_groups
 
 MAX_TEXT_CHARS = 2000
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-")  # an object, for it goes with the process
 
 
 def sealed(data: bytes) -> bool:
@@ -76,7 +76,7 @@ def table(data: bytes) -> bool:
 
 def tar(data: bytes) -> bool:
     """Tars of images."""
-    path = FOLDER / "x.tar"
+    path = Path(FOLDER.name, "x.tar")
     path.write_bytes(data)
     try:
         for group in read_groups(path):
@@ -88,7 +88,7 @@ def tar(data: bytes) -> bool:
 
 def _messages(data: bytes, suffix: str) -> bool:
     """What is read must be as `Message` says, and every fault must have its place; whether there was none."""
-    path = FOLDER / f"x{suffix}"
+    path = Path(FOLDER.name, f"x{suffix}")
     path.write_bytes(data)
     try:
         found = read(path, MAX_TEXT_CHARS)
