@@ -1,12 +1,12 @@
 """The figures of task `nlu`, beside those of Rasa 3.6.21 and of linear models: scores, time, memory, forgetting.
 
 python -m tests.benchmarks.nlu [--data FOLDER] [--seeds N] [--only PART ...] [--set NAME=VALUE ...] [--json FILE]
+
+FOLDER holds `financial-demo` and `banking77`, and may hold `rasa-demo`: the NLU files of Rasa's assistant Sara.
 """
 
 import argparse
-import csv
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +19,17 @@ import torch
 from rich.console import Console
 
 from tests.benchmarks.nlu_compare import Judged, difference
+from tests.benchmarks.nlu_data import assistant, by_label, copied, write, write_questions
 from tests.benchmarks.nlu_runs import Run, intents_of, submit
 from tests.benchmarks.nlu_tables import tables
 from tests.benchmarks.table import machine
+from trainer.tasks.nlu.reading import SUFFIXES
 
 SPLITS, NUM_ROUNDS = 3, 5
 NAMES = ("set1", "finetuned", "both")
 SARA = {"set1": 3200, "both": 4000}
 """How many messages of Banking77 stand for Rasa's assistant Sara."""
+SCORES = ("intent_f1_weighted", "entity_f1_token", "intent_accuracy", "response_f1", "response_f1_given_intent")
 WITHIN = 0.005
 """A training has arrived when its score is so close to the last one."""
 
@@ -55,20 +58,13 @@ def financial(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any
 
 
 def _three(source: Path, place: Path, seed: int, sets: Sets) -> Iterator[tuple[str, Run]]:
-    suffix = ".yml" if (source / "set1.yml").exists() else ".csv"
-    test = _copied([source / f"test{suffix}"], place / "eval")
-    growing = _copied([source / f"set1{suffix}"], place / "data")
+    suffix = next(suffix for suffix in SUFFIXES if (source / f"set1{suffix}").exists())
+    test = copied([source / f"test{suffix}"], place / "eval")
+    growing = copied([source / f"set1{suffix}"], place / "data")
     yield "set1", submit(growing, test, place / "grown", seed, sets)
-    _copied([source / f"set2{suffix}"], growing)
+    copied([source / f"set2{suffix}"], growing)
     yield "finetuned", submit(growing, test, place / "grown", seed, sets)
     yield "both", submit(growing, test, place / "both", seed, sets)
-
-
-def _copied(files: Sequence[Path], folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        shutil.copy(file, folder)
-    return folder
 
 
 def _truth(messages: Path) -> list[str]:
@@ -76,9 +72,8 @@ def _truth(messages: Path) -> list[str]:
 
 
 def _summary(runs: Sequence[Run]) -> dict[str, float]:
-    names = [name for name in ("intent_f1_weighted", "entity_f1_token", "intent_accuracy") if name in runs[0].scores]
     return {
-        **{name: fmean(run.scores[name] for run in runs) for name in names},
+        **{name: fmean(run.scores[name] for run in runs) for name in SCORES if name in runs[0].scores},
         "seconds": median(run.seconds for run in runs),
         "train_seconds": median(run.train_seconds for run in runs),
         "megabytes": max(run.megabytes for run in runs),
@@ -97,10 +92,10 @@ def banking(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
 
     After each round the network stands beside one that was trained at once on all messages so far.
     """
-    parts = [_by_label(data / "banking77" / f"{name}.csv") for name in ("train", "test")]
+    parts = [by_label(data / "banking77" / f"{name}.csv") for name in ("train", "test")]
     groups = [labels.tolist() for labels in np.array_split(_shuffled(sorted(parts[0])), NUM_ROUNDS)]
     messages = folder / "test.jsonl"
-    truth = _write_questions([row for labels in groups for label in labels for row in parts[1][label]], messages)
+    truth = write_questions([row for labels in groups for label in labels for row in parts[1][label]], messages)
     seen = [_rounds(parts, groups, folder / str(seed), seed, sets) for seed in range(seeds)]
     said = [[intents_of(pairs[-1][which].folder, messages) for pairs in seen] for which in range(2)]
     return {**_compared(seen, groups), "difference": difference([Judged(truth, *said)])}
@@ -113,7 +108,7 @@ def _rounds(
     pairs = []
     for number, labels in enumerate(groups):
         for name, rows in zip(("data", "eval"), parts, strict=True):
-            _write([row for label in labels for row in rows[label]], place / name / f"{number}.csv")
+            write([row for label in labels for row in rows[label]], place / name / f"{number}.csv")
         grown = submit(place / "data", place / "eval", place / "rounds", seed, sets)
         joint = submit(place / "data", place / "eval", place / f"joint{number}", seed, sets) if number else grown
         pairs.append((grown, joint))
@@ -152,44 +147,30 @@ def _accuracy(run: Run, labels: set[str]) -> float:
     return sum(one["recall"] * one["num_examples"] for one in chosen) / sum(one["num_examples"] for one in chosen)
 
 
-def _by_label(path: Path) -> dict[str, list[list[str]]]:
-    with path.open(newline="") as stream:
-        _, *rows = csv.reader(stream)
-    grouped: dict[str, list[list[str]]] = {}
-    for text, label in rows:
-        grouped.setdefault(label, []).append([text, label])
-    return grouped
-
-
 def _shuffled(names: Sequence[str]) -> np.ndarray:
     return np.random.default_rng(0).permutation(names)
 
 
-def _write_questions(rows: Sequence[Sequence[str]], path: Path) -> list[str]:
-    """The texts as JSON lines, to be asked about; what they are."""
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows))
-    return [label for _, label in rows]
-
-
-def _write(rows: Sequence[Sequence[str]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows([["text", "category"], *rows])
-
-
 def sara(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
-    """About 4,000 messages, of Banking77: how long set1, a finetune and both take."""
-    rows = [row for of_label in _by_label(data / "banking77" / "train.csv").values() for row in of_label]
-    first, last = SARA["set1"], SARA["both"]
-    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: last + 500]]
-    source = folder / "source"
-    for name, part in (("set1", chosen[:first]), ("set2", chosen[first:last]), ("test", chosen[last:])):
-        _write(part, source / f"{name}.csv")
+    """Rasa's assistant Sara; where it is not at hand, as many messages of Banking77, for the time alone."""
     runs: dict[str, list[Run]] = {name: [] for name in NAMES}
     for seed in range(seeds):
+        source = folder / f"source{seed}"
+        if (data / "rasa-demo").is_dir():
+            assistant(data / "rasa-demo", seed, source)
+        else:
+            _stand_in(data, source)
         for name, run in _three(source, folder / str(seed), seed, sets):
             runs[name].append(run)
     return {name: _summary(each) for name, each in runs.items()}
+
+
+def _stand_in(data: Path, source: Path) -> None:
+    rows = [row for of_label in by_label(data / "banking77" / "train.csv").values() for row in of_label]
+    first, last = SARA["set1"], SARA["both"]
+    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: last + 500]]
+    for name, part in (("set1", chosen[:first]), ("set2", chosen[first:last]), ("test", chosen[last:])):
+        write(part, source / f"{name}.csv")
 
 
 def speed(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
@@ -197,9 +178,9 @@ def speed(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any]:
     from trainer.tasks.nlu import load
 
     source = data / "financial-demo" / "split-s0"
-    training, test = _copied([source / "set1.yml"], folder / "data"), _copied([source / "test.yml"], folder / "eval")
+    training, test = copied([source / "set1.yml"], folder / "data"), copied([source / "test.yml"], folder / "eval")
     model = load(submit(training, test, folder / "run", 0, sets).folder / "model")
-    texts = [text for rows in _by_label(data / "banking77" / "test.csv").values() for text, _ in rows]
+    texts = [text for rows in by_label(data / "banking77" / "test.csv").values() for text, _ in rows]
     torch.set_num_threads(1)
     model.predict(texts[:64])
     started = time.perf_counter()

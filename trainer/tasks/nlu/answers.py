@@ -1,5 +1,7 @@
 """What the network says of messages, as predictions by name."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,14 +21,12 @@ Ranking = tuple[tuple[str, float], ...]
 def predictions(net: Net, batch: Collated) -> list[Prediction]:
     """One prediction per message of the batch; its loss is that of intent and response, without smoothing."""
     states = net(batch.inputs)
-    rankings, responses = _rankings(states, batch), _responses(states, batch)
+    rankings, (responses, of_true_intent) = _rankings(states, batch), _responses(states, batch)
     entities, losses = _entities(net, states, batch), _losses(states, batch)
     best = [ranking[0] if ranking else (None, 0.0) for ranking in rankings]
-    columns = (best, rankings, entities, responses, losses)
-    return [
-        Prediction(message, intent, confidence, ranking, spans, response, loss)
-        for message, (intent, confidence), ranking, spans, response, loss in zip(batch.messages, *columns, strict=True)
-    ]
+    intents, confidences = zip(*best, strict=True) if best else ((), ())
+    columns = (intents, confidences, rankings, entities, responses, of_true_intent, losses)
+    return [Prediction(*row) for row in zip(batch.messages, *columns, strict=True)]
 
 
 def _rankings(states: States, batch: Collated) -> list[Ranking]:
@@ -47,15 +47,21 @@ def _shares(states: States, batch: Collated, kind: str) -> Tensor:
     return shares
 
 
-def _responses(states: States, batch: Collated) -> list[str | None]:
-    """The likeliest response of the likeliest intent; None where that has none."""
+def _responses(states: States, batch: Collated) -> list[list[str | None]]:
+    """The likeliest response of the likeliest intent, and that of the true one; None where that has none."""
     if "response" not in states.logits:
-        return [None] * len(batch.messages)
+        return [[None] * len(batch.messages)] * 2
     vocabulary = batch.featurizer.vocabulary
     names, intents = vocabulary.names("response"), renamed_ids(vocabulary, "intent")
     of_intent = torch.tensor([intents.get(name.partition("/")[0], -1) for name in names])
-    said = _shares(states, batch, "intent").argmax(dim=1, keepdim=True).cpu()
-    best, ids = _shares(states, batch, "response").cpu().masked_fill(said != of_intent, -1.0).max(dim=1)
+    shares = _shares(states, batch, "response").cpu()
+    said, true = _shares(states, batch, "intent").argmax(dim=1).cpu(), batch.inputs.labels["intent"].cpu()
+    return [_likeliest(shares.masked_fill(ids[:, None] != of_intent, -1.0), names) for ids in (said, true)]
+
+
+def _likeliest(shares: Tensor, names: Sequence[str]) -> list[str | None]:
+    """Row by row the name with the greatest share; None where none has one."""
+    best, ids = shares.max(dim=1)
     return [names[i] if top >= 0 else None for i, top in zip(ids.tolist(), best.tolist(), strict=True)]
 
 

@@ -12,7 +12,9 @@ KEYS = ["text", "intent", "confidence", "ranking", "entities", "response_key", "
 
 
 def test_everything_is_told() -> None:
-    prediction = Prediction(Message("to Roma"), "faq", 0.5, (("faq", 0.5), ("bye", 0.25)), (ENTITY,), "faq/a", 0.0)
+    prediction = Prediction(
+        Message("to Roma"), "faq", 0.5, (("faq", 0.5), ("bye", 0.25)), (ENTITY,), "faq/a", "faq/a", 0.0
+    )
     found = reply(prediction, {"faq/a": "Yes."})
     assert found == {
         "text": "to Roma",
@@ -27,10 +29,10 @@ def test_everything_is_told() -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    found = reply(Prediction(Message("x"), None, 0.0, (), (), None, 0.0), {})
+    found = reply(Prediction(Message("x"), None, 0.0, (), (), None, None, 0.0), {})
     assert list(found) == KEYS
     assert (found["intent"], found["response_key"], found["answer"], found["ranking"]) == (None, None, None, [])
-    assert reply(Prediction(Message("x"), "faq", 1.0, (), (), "faq/a", 0.0), {})["answer"] is None
+    assert reply(Prediction(Message("x"), "faq", 1.0, (), (), "faq/a", "faq/a", 0.0), {})["answer"] is None
 
 
 def test_the_first_of_several_texts_answers() -> None:

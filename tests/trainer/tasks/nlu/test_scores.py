@@ -18,9 +18,11 @@ LABELS = st.one_of(st.none(), st.sampled_from(["ant", "bee", "cat"]))
 
 
 def prediction(
-    truth: Message, intent: str | None = None, entities: tuple[Entity, ...] = (), response_key: str | None = None
+    truth: Message, intent: str | None = None, entities: tuple[Entity, ...] = (), *responses: str | None
 ) -> Prediction:
-    return Prediction(truth, intent, 0.5, (), entities, response_key, 1.5)
+    """`responses`: of the intent that is said, of the true one."""
+    response_key, of_true_intent = responses or (None, None)
+    return Prediction(truth, intent, 0.5, (), entities, response_key, of_true_intent, 1.5)
 
 
 def spans(types: list[str]) -> tuple[Entity, ...]:
@@ -34,7 +36,7 @@ def spans(types: list[str]) -> tuple[Entity, ...]:
 
 @given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=30))
 def test_intents_and_responses_as_scikit_learn(pairs: list[tuple[str | None, str | None]]) -> None:
-    found = scores([prediction(Message("x", true, true), said, (), said) for true, said in pairs])
+    found = scores([prediction(Message("x", true, true), said, (), said, true) for true, said in pairs])
     known = [(true, said or "") for true, said in pairs if true]
     if not known:
         assert found == {"loss": 1.5}
@@ -44,6 +46,7 @@ def test_intents_and_responses_as_scikit_learn(pairs: list[tuple[str | None, str
     weighted = f1_score(targets, predicted, average="weighted", zero_division=0)
     assert found["intent_f1_weighted"] == pytest.approx(weighted)
     assert found["response_f1"] == pytest.approx(weighted)
+    assert found["response_f1_given_intent"] == 1.0
     present = sorted(set(targets))
     macro = f1_score(targets, predicted, labels=present, average="macro", zero_division=0)
     assert found["intent_f1_macro"] == pytest.approx(macro)
@@ -88,8 +91,8 @@ def test_several_entities_on_one_place() -> None:
 
 def test_scores_are_plain_json() -> None:
     truth = Message("to York", "go", "faq/go", (Entity(3, 7, "city"),))
-    found = scores([prediction(truth, "go", (), "faq/stay")])
+    found = scores([prediction(truth, "go", (), "faq/stay", "faq/go")])
     assert json.loads(json.dumps(found)) == found
     assert found["loss"] == 1.5
-    assert found["response_f1"] == 0.0
+    assert (found["response_f1"], found["response_f1_given_intent"]) == (0.0, 1.0)
     assert scores([]) == {}
