@@ -1,7 +1,7 @@
 """What a round did: whether its model is promoted, and the facts, as one JSON object and as a table."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -48,8 +48,8 @@ def judge(config: JobConfig, progress: Progress, metrics: Mapping[str, Any]) -> 
     progress.kept_because = "" if progress.round == 1 else reason_against(parse(config.promote_if), measured)
 
 
-def facts(round: Round, progress: Progress, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to know of a round that has ended, as JSON."""
+def facts(round: Round, labels: Sequence[str], progress: Progress, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to know of a round that has ended, as JSON. `labels` are those that it brought."""
     return {
         "kind": "round",
         "round": round.number,
@@ -58,7 +58,7 @@ def facts(round: Round, progress: Progress, metrics: Mapping[str, Any]) -> dict[
         "num_examples": progress.num_examples,
         "num_new": round.num_new,
         "num_old": round.num_old,
-        "new_labels": list(round.labels),
+        "new_labels": list(labels),
         "oov_rate": progress.oov_rate,
         "metrics": {name: value for name, value in metrics.items() if name not in ("by_round", "by_label_round")},
         "promoted": not progress.kept_because,

@@ -206,7 +206,9 @@ class Session:
         self._report.epoch(progress, epoch_end)
         if training.is_done():
             progress.note_promoted()
-            end = facts(training.loader.round, progress, epoch_end.metrics)
+            assert self._evaluation is not None
+            labels = self._evaluation.new_labels(training.state.vocabulary)
+            end = facts(training.loader.round, labels, progress, epoch_end.metrics)
             self._report.round(end, advice(self._config, self._ledger, progress, training.loader.goal))
 
     def _set_state(self, state: TrainState) -> None:

@@ -58,6 +58,11 @@ class Evaluation:
                     f"{shard.key}: label {unknown[0]!r} is in no training shard; add examples of it, or take it out"
                 )
 
+    def new_labels(self, vocabulary: Vocabulary) -> list[str]:
+        """The labels of the newest round that no earlier one brought under any of their names, by those of today."""
+        rounds = self._rounds_today(vocabulary).items()
+        return sorted(label for label, number in rounds if label and number == self._newest)
+
     def scores(self, state: TrainState, stopping: Callable[[], bool]) -> Mapping[str, Any] | None:
         """All scores, {} without evaluation data; None when `stopping()` became true between two batches."""
         judged = self._judged(state, lambda examples, number: self._judge(state, examples, number), stopping)

@@ -40,7 +40,9 @@ def accuracy(bench, attempt):
 def test_a_renamed_intent_keeps_what_it_learned_and_old_files_go_on_to_mean_it(assistant):
     before = newest(assistant.store())
     write(assistant, "new.jsonl", {"hello": ["hello again"], "ask": TEXTS["ask"][3:]})
-    assistant.submit("--set", "rename=greet=hello", "--old_data", "all")
+    told = assistant.submit("--set", "rename=greet=hello", "--old_data", "all").said
+    assert "new label" not in told.out
+    assert [line["new_labels"] for line in assistant.metrics(2, kind="round")] == [[]]
     after = newest(assistant.store())
     assert before["vocabulary"]["intent"] == [["ask", "bye", "greet"]]
     assert after["vocabulary"]["intent"] == [["ask", "bye", "hello"]], "no new row"
