@@ -25,7 +25,7 @@ from trainer.tasks.nlu.feature_cache import FeatureCache
 
 Spans = Sequence[tuple[int, int]]
 Waiting = deque[str]
-MAX_ROWS, MAX_BATCH_TOKENS, LENGTH_STEP = 8, 1024, 8
+MAX_ROWS, MAX_BATCH_TOKENS, LENGTH_STEP = 32, 1024, 8
 MAX_CACHE_BYTES = 2 * 2**30
 WAITING_CHUNK, MAX_AT_HAND = 256, 4096
 """How many waiting texts are cut into tokens at a time, and about how many are held like that."""
@@ -63,7 +63,7 @@ class Encoder:
     A matrix product rounds alike only for matrices of the same size. So that a text has the same features, bit for
     bit, whatever stands beside it and whichever attempt computes it, batches have few fixed sizes, and rows that lack
     are filled up, with texts that `wait` where there are some. Where nothing is kept (`cache_directory` None: serving),
-    that is spared.
+    that is spared. The numbers are bfloat16 where the processor has units for them, float32 elsewhere.
     """
 
     def __init__(self, source: str, cache_directory: Path | None = None, waiting: Waiting | None = None) -> None:
@@ -71,11 +71,11 @@ class Encoder:
 
         `waiting`: texts that will be asked for; any thread may add some.
         """
-        self.source, self.digest = source, encoder_digest(source)
+        self.source, self.digest, self._format = source, encoder_digest(source), _number_format()
         folder = encoder_folder(source)
         try:
             sizes = BertSizes.of(encoder_config(source))
-            self._net = Bert.of(sizes, safetensors.torch.load_file(folder / WEIGHTS))
+            self._net = Bert.of(sizes, safetensors.torch.load_file(folder / WEIGHTS)).to(self._format)
         except (ValueError, OSError, SafetensorError) as error:
             raise SettingError(f"--set encoder={source}: {error}") from error
         self.width, self._max_length = sizes.width, sizes.num_positions
@@ -118,10 +118,10 @@ class Encoder:
         return [_features(found[key]) for key in keys]
 
     def _key(self, text: str, spans: Spans) -> bytes:
-        """The digest of encoder, text and spans."""
+        """The digest of encoder, number format, text and spans."""
         places = np.array(spans, dtype=np.int64).tobytes()
         parts = (
-            _FORM,
+            _FORM + str(self._format).encode(),
             bytes.fromhex(self.digest),
             hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(),
             places,
@@ -187,7 +187,15 @@ class Encoder:
             mask[row, : len(text.ids)] = True
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             states = self._net(ids, mask)
-        return np.asarray(states[-1].numpy()), np.asarray(states[len(states) // 2].numpy())
+        return np.asarray(states[-1].float().numpy()), np.asarray(states[len(states) // 2].float().numpy())
+
+
+def _number_format() -> torch.dtype:
+    """What the encoder computes with. Where bfloat16 has units of its own it takes a third of the time of float32, and
+    moves a feature by about a thousandth; where it has none it takes longer.
+    """
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
+    return torch.bfloat16 if has.get("amx_bf16") or has.get("avx512_bf16") else torch.float32
 
 
 def _batches(texts: Sequence[_Text]) -> Iterator[tuple[list[_Text], int]]:

