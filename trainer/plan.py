@@ -206,12 +206,16 @@ def _with_window(round: Round) -> Round:
 
 
 def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
-    """The round with batches so small that it has the steps asked for: few examples are to be learned too."""
+    """The round with the batches asked for, or with so small ones that it has the steps asked for: few examples are to
+    be learned too.
+    """
+    anew = trains_anew(round)
+    largest = settings.batch_size if anew else math.ceil(settings.batch_size * settings.batch_size_fraction)
     num_examples = settings.examples_per_epoch or round.num_new + round.num_old
-    num_epochs = epochs_of(settings, anew=trains_anew(round))
-    asked = ((num_examples, settings.min_epoch_steps), (num_examples * num_epochs, _min_round_steps(round, settings)))
+    of_all = num_examples * epochs_of(settings, anew=anew)
+    asked = ((num_examples, settings.min_epoch_steps), (of_all, _min_round_steps(round, settings)))
     at_most = [max(1, examples // steps) for examples, steps in asked if steps]
-    return replace(round, settings={**round.settings, "batch_size": min([settings.batch_size, *at_most])})
+    return replace(round, settings={**round.settings, "batch_size": min([largest, *at_most])})
 
 
 def _replay(ledger: Ledger, round: Round, totals: Mapping[str, int], settings: TrainSettings) -> Iterator[Replay]:

@@ -36,6 +36,10 @@ class TrainSettings(BaseModel):
         32, "global batch size: examples per step, over all ranks", when="round", group="training",
         unit="examples", ge=1,
     )  # fmt: skip
+    batch_size_fraction: float = setting(
+        1.0, "global batch size of a later round, as a share of --batch_size", when="round", group="training",
+        gt=0, le=10,
+    )  # fmt: skip
     min_epoch_steps: int = setting(
         0, "steps that an epoch has at least where it has as many examples: short rounds have smaller batches",
         when="round", group="training", unit="steps", ge=0,

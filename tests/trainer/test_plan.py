@@ -164,6 +164,12 @@ def test_a_short_round_takes_as_many_steps_as_asked_for():
     assert [round.settings["batch_size"] for round in made] == [32, 2, 1]
 
 
+def test_a_later_round_has_its_own_batch_size():
+    settings = TrainSettings(batch_size=32, batch_size_fraction=0.3, min_epoch_steps=8, replay=0)
+    _, made = ledger_of([[{"a": 400}], [{"a": 400}], [{"a": 17}]], settings)
+    assert [round.settings["batch_size"] for round in made] == [32, 10, 2]
+
+
 def test_few_new_examples_are_replayed_with_some_of_every_label():
     _, made = ledger_of([[{"a": 9, "b": 3}], [{"c": 1}]], TrainSettings(replay=1.0, min_replay=5))
     assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == {"a": 7, "b": 3}

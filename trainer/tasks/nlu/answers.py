@@ -81,6 +81,6 @@ def _losses(states: States, batch: Collated) -> list[float]:
     losses = torch.zeros(len(batch.messages))
     for kind, logits in states.logits.items():
         losses += nn.functional.cross_entropy(
-            logits.float(), batch.inputs.labels[kind], ignore_index=-1, reduction="none"
+            logits.float(), batch.inputs.labels[kind].targets, ignore_index=-1, reduction="none"
         ).cpu()
     return losses.tolist()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.tasks.nlu.features import Bags, Features, Featurizer
+from trainer.tasks.nlu.labels import Shares, Told
 from trainer.tasks.nlu.messages import Message
 from trainer.tasks.nlu.renames import today
 from trainer.tasks.nlu.tags import LAYERS, to_tags
@@ -16,10 +17,6 @@ from trainer.vocabulary import Vocabulary
 
 LABELS = ("intent", "response")
 """The kinds of names that a whole message is told by."""
-Weights = Mapping[str, Mapping[str, float]]
-"""What a message counts in the loss, by kind and name of its label; 1 where it is not among them."""
-
-
 NO_BAG = Bags(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
@@ -35,9 +32,8 @@ class Batch(NamedTuple):
     """n messages of up to L tokens, N tokens in all, and their features.
 
     `messages` are n bags, `forms` N of them (none where there are no tags), `places` (N,) the tokens' rows among
-    n * L. `labels` are int64 (n,) by kind, -1 for none, `weights` float32 (n,), what they count in the loss; `tags`
-    int64 (n, L) by layer. `dense` is float32 (n, D) and `dense_tokens` (N, D), what a pretrained encoder of width D
-    says, of length 1; D = 0 where there is none.
+    n * L. `labels` are by kind, `tags` int64 (n, L) by layer. `dense` is float32 (n, D) and `dense_tokens` (N, D), what
+    a pretrained encoder of width D says, of length 1; D = 0 where there is none.
     """
 
     messages: BagTensors
@@ -46,8 +42,7 @@ class Batch(NamedTuple):
     dense_tokens: Tensor
     places: Tensor
     lengths: Tensor
-    labels: Mapping[str, Tensor]
-    weights: Mapping[str, Tensor]
+    labels: Mapping[str, Told]
     tags: Mapping[str, Tensor]
 
 
@@ -60,13 +55,12 @@ class Collated(NamedTuple):
     featurizer: Featurizer
 
 
-def collated(messages: Sequence[Message], featurizer: Featurizer, weights: Weights) -> Collated:
+def collated(messages: Sequence[Message], featurizer: Featurizer, shares: Mapping[str, Shares]) -> Collated:
     """Features and targets of messages, by the names of today; one that is not in the vocabulary is no target.
 
-    `weights` go by the names that the data says.
+    `shares` of the labels, by kind, go by the names that the data says.
     """
-    vocabulary = featurizer.vocabulary
-    counted = {kind: _weights(messages, kind, weights) for kind in LABELS if vocabulary.ids(kind)}
+    vocabulary, said = featurizer.vocabulary, messages
     messages = [today(vocabulary, message) for message in messages]
     features = featurizer.of([message.text for message in messages])
     lengths = np.array([len(one.tokens) for one in features], dtype=np.int64)
@@ -78,8 +72,15 @@ def collated(messages: Sequence[Message], featurizer: Featurizer, weights: Weigh
         dense_tokens=_dense([one.dense.tokens for one in features if one.dense], lengths.sum()),
         places=torch.from_numpy(np.flatnonzero(np.arange(length) < lengths[:, None])),
         lengths=torch.from_numpy(lengths),
-        labels={kind: _labels(messages, kind, vocabulary) for kind in LABELS if vocabulary.ids(kind)},
-        weights=counted,
+        labels={
+            kind: Told(
+                targets=_labels(messages, kind, vocabulary),
+                weights=_weights(said, kind, shares[kind].weights),
+                margins=shares[kind].margins,
+            )
+            for kind in LABELS
+            if vocabulary.ids(kind)
+        },
         tags={layer: _tags(messages, features, layer, vocabulary) for layer in LAYERS if vocabulary.ids(layer)},
     )
     return Collated(batch, messages, features, featurizer)
@@ -101,9 +102,9 @@ def _labels(messages: Sequence[Message], kind: str, vocabulary: Vocabulary) -> T
     return torch.tensor([ids.get(name, -1) for name in _names(messages, kind)], dtype=torch.int64)
 
 
-def _weights(messages: Sequence[Message], kind: str, weights: Weights) -> Tensor:
-    of_kind = weights.get(kind, {})
-    return torch.tensor([of_kind.get(name, 1.0) for name in _names(messages, kind)], dtype=torch.float32)
+def _weights(messages: Sequence[Message], kind: str, weights: Mapping[str, float]) -> Tensor:
+    """1 where a label is not among them."""
+    return torch.tensor([weights.get(name, 1.0) for name in _names(messages, kind)], dtype=torch.float32)
 
 
 def _names(messages: Sequence[Message], kind: str) -> list[str]:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, dropout, gelu
 
 from trainer.nn.growing import GrowingLinear
 from trainer.nn.transformer import Transformer
-from trainer.tasks.nlu.labels import start_low
+from trainer.tasks.nlu.labels import Told, start_low
 
 CONNECTION_DENSITY = 0.2
 MAX_PLACES = 8192
@@ -107,12 +107,17 @@ class SimilarityHead(nn.Module):
         similarities: Tensor = self.labels(self.embed(states))
         return similarities
 
-    def loss(self, states: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float) -> Tensor:
-        """Cross entropy of the right pair among the wrong ones, summed over the messages whose target is not -1."""
-        states, targets = states[targets >= 0], targets[targets >= 0]
+    def loss(self, states: Tensor, told: Told, label_smoothing: float) -> Tensor:
+        """Cross entropy of the right pair among the wrong ones, summed over the messages whose target is not -1.
+
+        Each is counted by its weight.
+        """
+        is_told = told.targets >= 0
+        states, targets, weights = states[is_told], told.targets[is_told], told.weights[is_told]
         if not len(targets):
             return states.sum() * 0.0
         messages, (labels, biases) = self.embed(states).float(), self.labels.rows()
+        biases = biases + told.margins
         wrong = torch.randint(len(labels), (len(targets), NUM_NEGATIVES), device=targets.device)
         others = torch.randint(len(targets), wrong.shape, device=targets.device)
         own = labels[targets]
@@ -125,7 +130,7 @@ class SimilarityHead(nn.Module):
         )
         false = [pairs.masked_fill(found == targets.unsqueeze(1), -torch.inf) for pairs, found in groups]
         first = torch.zeros_like(targets)
-        return cross_entropy(torch.cat([right, *false], dim=1), first, reduction="sum")
+        return cross_entropy(torch.cat([right, *false], dim=1), first, reduction="none").dot(weights)
 
 
 def _products(one: Tensor, others: Tensor) -> Tensor:

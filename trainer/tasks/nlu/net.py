@@ -73,8 +73,7 @@ class Net(nn.Module):
         """The loss of all heads, summed over messages, a scalar."""
         token_states, message_states = self._states(batch)
         losses = [
-            head.loss(message_states, batch.labels[kind], batch.weights[kind], label_smoothing)
-            for kind, head in self.label_heads().items()
+            head.loss(message_states, batch.labels[kind], label_smoothing) for kind, head in self.label_heads().items()
         ]
         for layer, head in self.tag_heads().items():
             losses.append(head.loss(token_states, batch.lengths, batch.tags[layer]))

@@ -23,13 +23,13 @@ from trainer.task import Scores, Task
 from trainer.tasks.nlu import stands_for
 from trainer.tasks.nlu.answers import predictions
 from trainer.tasks.nlu.bag import Bag
-from trainer.tasks.nlu.batch import LABELS, Collated, Weights, collated
+from trainer.tasks.nlu.batch import LABELS, Collated, collated
 from trainer.tasks.nlu.brings import check_learnable, names_of, warn_of_lone_intent, warn_of_no_answers
 from trainer.tasks.nlu.diet import Diet
 from trainer.tasks.nlu.encoder import Encoder, Waiting
 from trainer.tasks.nlu.encoder_files import EncoderSettings
 from trainer.tasks.nlu.features import Featurizer, must_recur, spans, word_name
-from trainer.tasks.nlu.labels import weights_of
+from trainer.tasks.nlu.labels import Shares, shares_of
 from trainer.tasks.nlu.messages import Message, Resource
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
@@ -92,14 +92,15 @@ class NLU(Task):
     label_kinds = LABELS
     defaults: ClassVar[Mapping[str, Any]] = {
         "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 12,
-        "epoch_fraction": 0.125, "learning_rate_fraction": 0.5, "min_round_steps": 64, "replay": 2.0,
-        "min_replay": 5,
+        "epoch_fraction": 0.125, "learning_rate_fraction": 0.5, "batch_size_fraction": 0.5, "min_round_steps": 64,
+        "replay": 2.0, "min_replay": 5,
     }  # fmt: skip
     """As measured on parts of the training data of Financial-demo and Banking77, split anew: entities need more steps
-    than intents do, and a later round forgets least at half the rate, with many different old messages seen twice.
+    than intents do, and a later round forgets least at half the rate in batches of half the size, with many different
+    old messages seen twice.
     """
     _featurizer = Featurizer(Vocabulary())
-    _weighted: tuple[Round | None, Weights] = (None, {})
+    _shared: tuple[Round | None, Vocabulary | None, Mapping[str, Shares]] = (None, None, {})
 
     def read(self, path: Path) -> Messages:
         """The messages of a shard; DataError when it is none, NotAShard for YAML of another kind."""
@@ -163,7 +164,7 @@ class NLU(Task):
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""
-        return collated(examples, self._features(vocabulary), self._weights)
+        return collated(examples, self._features(vocabulary), self._shares(vocabulary))
 
     def loss(self, net: nn.Module, batch: Collated) -> Tensor:
         """The loss of all heads, summed over messages."""
@@ -202,12 +203,13 @@ class NLU(Task):
         missing = [word_name(token.text) not in known for example in examples for token in tokenize(example.text)]
         return sum(missing) / len(missing) if missing else None
 
-    @property
-    def _weights(self) -> Weights:
-        """What a message counts in the loss, by kind and name of its label, for the labels of the round."""
-        if self._weighted[0] is not self.round:
-            self._weighted = (self.round, weights_of(self.round.label_counts() if self.round else {}))
-        return self._weighted[1]
+    def _shares(self, vocabulary: Vocabulary) -> Mapping[str, Shares]:
+        """What the loss makes of the labels of the round, by kind."""
+        round, known, shares = self._shared
+        if round is not self.round or known is not vocabulary:
+            shares = shares_of(self.round.label_counts() if self.round else {}, vocabulary)
+            self._shared = (self.round, vocabulary, shares)
+        return shares
 
     def _encoding(self, examples: Iterable[Message | Resource], vocabulary: Vocabulary) -> Iterator[Message | Resource]:
         """The same, while the encoder reads the messages ahead: many at a time, and nothing trains beside it."""

@@ -5,8 +5,14 @@ import torch
 from torch import Tensor
 
 from trainer.tasks.nlu.diet import CONNECTION_DENSITY, Diet, SimilarityHead, SparselyConnected
+from trainer.tasks.nlu.labels import Told
 
 WIDTH, HIDDEN = 12, 16
+
+
+def told(targets: Tensor) -> Told:
+    """Each message counts 1, no label is held down."""
+    return Told(targets, torch.ones(len(targets)), torch.zeros(()))
 
 
 def diet() -> Diet:
@@ -65,7 +71,7 @@ def learn(head: SimilarityHead, states: Tensor, targets: Tensor) -> None:
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        head.loss(states, targets, torch.ones(len(targets)), 0.0).backward()
+        head.loss(states, told(targets), 0.0).backward()
         optimizer.step()
 
 
@@ -89,8 +95,19 @@ def test_similarities_are_learned_and_grow() -> None:
 def test_messages_without_a_label_do_not_count() -> None:
     head, states = SimilarityHead(HIDDEN, [2]), torch.randn(4, HIDDEN)
     unknown = torch.full((4,), -1)
-    assert head.loss(states, unknown, torch.ones(4), 0.0) == 0
+    assert head.loss(states, told(unknown), 0.0) == 0
     torch.manual_seed(2)
-    alone = head.loss(states[:1], torch.tensor([1]), torch.ones(1), 0.0)
+    alone = head.loss(states[:1], told(torch.tensor([1])), 0.0)
     torch.manual_seed(2)
-    assert torch.equal(head.loss(states, torch.tensor([1, -1, -1, -1]), torch.ones(4), 0.0), alone)
+    assert torch.equal(head.loss(states, told(torch.tensor([1, -1, -1, -1])), 0.0), alone)
+
+
+def test_a_message_counts_by_its_weight() -> None:
+    head, states, targets = SimilarityHead(HIDDEN, [3]), torch.randn(2, HIDDEN), torch.tensor([0, 2])
+    weights = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.5]])
+    found = []
+    for row in weights:
+        torch.manual_seed(3)  # the same random pairs
+        found.append(head.loss(states, Told(targets, row, torch.zeros(3)), 0.0))
+    assert found[0] > 0 and found[1] > 0
+    assert torch.allclose(found[2], 2 * found[0] + 0.5 * found[1])

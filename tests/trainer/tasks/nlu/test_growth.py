@@ -13,7 +13,7 @@ from trainer import optim
 from trainer.errors import DataError
 from trainer.settings import TrainSettings
 from trainer.state import TrainState, grown, new_state
-from trainer.tasks.nlu.labels import LabelHead
+from trainer.tasks.nlu.labels import LabelHead, Told
 from trainer.tasks.nlu.messages import Entity, Lookup, Message, Regex, Resource, Response, Synonym
 from trainer.tasks.nlu.replies import answer_texts
 from trainer.tasks.nlu.scores import Prediction
@@ -207,7 +207,8 @@ def test_a_label_that_vanishes_from_the_data_takes_nothing_over():
     for step in range(1500):
         left = slice(None) if step < 100 else targets < 2
         optimizer.zero_grad()
-        head.loss(states[left], targets[left], torch.ones(24)[left], 0.05).backward()
+        told = Told(targets[left], torch.ones(24)[left], torch.zeros(3))
+        head.loss(states[left], told, 0.05).backward()
         optimizer.step()
     shares = head.eval()(states).softmax(dim=1)
     assert shares[targets < 2].argmax(dim=1).tolist() == targets[targets < 2].tolist()

@@ -1,4 +1,7 @@
-"""What messages count in the loss, by how many there are of their label."""
+"""What messages count in the loss, and where their labels stand in it, by how many there are of each."""
+
+from dataclasses import replace
+from math import log
 
 import pytest
 import torch
@@ -6,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.ledger import Replay, Round, Shard
-from trainer.tasks.nlu.labels import STANDS_FOR, rebalanced
+from trainer.tasks.nlu.labels import MARGIN, STANDS_FOR, LabelHead, Told, margins_of, rebalanced
 from trainer.tasks.nlu.messages import Message
+from trainer.tasks.nlu.renames import applied, parse
 from trainer.tasks.nlu.task import NLU, NluSettings
 from trainer.vocabulary import Vocabulary
 
@@ -46,11 +50,38 @@ def test_messages_that_were_drawn_stand_for_all_of_their_label() -> None:
 def test_messages_count_by_the_numbers_of_the_round() -> None:
     """New examples and old ones that are trained along; an intent has the messages of all its responses."""
     old = Replay(shard=SHARD, picks={"pay": (0, 3, 5)})
-    weights = task_in(SHARD, replay=(old,)).collate(DATA, vocabulary_of(DATA), None).inputs.weights
-    greet, pay, faq = (weights["intent"][place].item() for place in (0, 4, 5))
+    labels = task_in(SHARD, replay=(old,)).collate(DATA, vocabulary_of(DATA), None).inputs.labels
+    greet, pay, faq = (labels["intent"].weights[place].item() for place in (0, 4, 5))
     assert greet == pytest.approx(pay)
     assert faq == pytest.approx(2**0.5 * greet)
-    assert weights["response"][5:7].tolist() == [1.0, 1.0]
+    assert labels["response"].weights[5:7].tolist() == [1.0, 1.0]
+
+
+def test_only_labels_that_were_drawn_are_held_down_in_training() -> None:
+    """By how few of their messages were drawn: afterwards they stand as much higher beside the new ones."""
+    margins = margins_of({"new": (100, 100), "old": (20, 100), "rare": (2, 10_000)})
+    assert margins == {"new": 0.0, "old": MARGIN * log(0.2), "rare": -MARGIN * log(STANDS_FOR)}
+    vocabulary = vocabulary_of(DATA)
+    old = Replay(shard=SHARD, picks={"pay": (0,)})
+    task = task_in(replay=(old,))
+    assert task.round is not None
+    task.round = replace(task.round, old_labels={"pay": 4})
+    renamed = applied(vocabulary, parse("pay=transfer"), {})
+    for known in (vocabulary, renamed):
+        found = task.collate(DATA, known, None).inputs.labels["intent"].margins
+        assert found.tolist() == pytest.approx([0.0, 0.0, -MARGIN * log(4)]), "faq, greet, pay or transfer"
+
+
+def test_a_label_that_is_held_down_comes_out_higher() -> None:
+    """Two labels that the same message has equally often."""
+    head, states = LabelHead(1, [2]), torch.zeros(2, 1)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
+    for _ in range(200):
+        optimizer.zero_grad()
+        head.loss(states, Told(torch.tensor([0, 1]), torch.ones(2), torch.tensor([-1.5, 0.0])), 0.0).backward()
+        optimizer.step()
+    logits = head(states)[0]
+    assert (logits[0] - logits[1]).item() == pytest.approx(1.5, abs=0.01)
 
 
 def test_the_loss_does_not_depend_on_how_a_step_is_cut() -> None:
