@@ -55,7 +55,8 @@ def _responses(states: States, batch: Collated) -> list[list[str | None]]:
     names, intents = vocabulary.names("response"), renamed_ids(vocabulary, "intent")
     of_intent = torch.tensor([intents.get(name.partition("/")[0], -1) for name in names])
     shares = _shares(states, batch, "response").cpu()
-    said, true = _shares(states, batch, "intent").argmax(dim=1).cpu(), batch.inputs.labels["intent"].cpu()
+    true = batch.inputs.labels["intent"].targets.cpu()
+    said = _shares(states, batch, "intent").argmax(dim=1).cpu()
     return [_likeliest(shares.masked_fill(ids[:, None] != of_intent, -1.0), names) for ids in (said, true)]
 
 
