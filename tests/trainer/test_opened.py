@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import trainer.cores
+import trainer.image_shards
 from tests.trainer.tars import encode, example, write_tar
 from tests.trainer.toy import FolderShards, census
 from trainer.errors import BadExample
-from trainer.image_shards import LARGE_BYTES
 from trainer.ledger import Shard
 from trainer.opened import OpenShards
 from trainer.task import make_task
@@ -96,17 +97,24 @@ def test_a_bad_example_stays_bad_when_all_others_are_decoded(place, tmp_path):
         images[1]
 
 
-def test_large_images_are_decoded_in_threads_as_small_ones_are_without(place, tmp_path, monkeypatch):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 100, 100, 3), dtype=np.uint8)  # noise: it stays large
-    members = [(f"{n}.png", encode(pixels[n])) for n in range(8)] + [(f"{n}.cls", b"a") for n in range(8) if n != 5]
-    path = write_tar(tmp_path / "large.tar", members)
-    images, one_by_one = place.task.read(path), place.task.read(path)
-    assert len(members[0][1]) > LARGE_BYTES
-    assert images[0].label == "a"
-    monkeypatch.setattr(images, "_fill", None)  # nothing is left to decode
-    monkeypatch.setattr(one_by_one, "_are_large", False)
-    for n in (0, 1, 2, 3, 4, 6, 7):
-        assert np.array_equal(images[n].pixels, one_by_one[n].pixels)
-    for each in (images, one_by_one):
-        with pytest.raises(BadExample, match=r"5\.png"):
-            each[5]
+@pytest.mark.parametrize(("size", "kind"), [(100, "PNG"), (100, "JPEG"), (8, "PNG"), (8, "JPEG")])
+def test_what_is_decoded_in_threads_comes_out_as_without(place, tmp_path, monkeypatch, size, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), dtype=np.uint8)
+    suffix = kind.lower()
+    members = [(f"{n}.{suffix}", encode(pixels[n], kind)) for n in range(8)]
+    members[3] = (members[3][0], members[3][1][:60])
+    members += [(f"{n}.cls", b"a") for n in range(8) if n != 5]
+    path = write_tar(tmp_path / "some.tar", members)
+    whole, one_by_one = place.task.read(path), place.task.read(path)
+    monkeypatch.setattr(trainer.cores, "num_cores", lambda: 3)
+    assert whole.gains_by_threads == ((size, kind) != (8, "JPEG"))
+    assert whole[0].label == "a"
+    assert not whole.missing(np.arange(8)), "they were decoded together"
+    monkeypatch.setattr(trainer.cores, "num_cores", lambda: 1)
+    monkeypatch.setattr(trainer.image_shards, "RUN_AHEAD", 1)
+    for n in (0, 1, 2, 4, 6, 7):
+        assert np.array_equal(whole[n].pixels, one_by_one[n].pixels)
+    for each in (whole, one_by_one):
+        for n in (3, 5):
+            with pytest.raises(BadExample, match=rf"{n}\.{suffix}"):
+                each[n]

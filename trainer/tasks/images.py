@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from trainer import augment
 from trainer.arrays import gathered
 from trainer.errors import DataError
-from trainer.image_shards import Example, Gathered, TarImages, decoded
+from trainer.image_files import decoded
+from trainer.image_shards import Example, Gathered, TarImages, decode
 from trainer.metrics import classification_scores
 from trainer.nn.resnet import ResNet
 from trainer.task import Scores, Task, TaskSettings
@@ -82,8 +83,7 @@ class Images(Task):
 
     def take(self, shards: Sequence[Any], which: np.ndarray, indices: np.ndarray) -> Gathered:
         """The images at these places, decoded where they are not yet."""
-        for number, shard in enumerate(shards):
-            shard.decode(indices[which == number])
+        decode(shards, which, indices)
         pixels, labels = ([getattr(shard, name) for shard in shards] for name in ("pixels", "labels"))
         return Gathered(gathered(pixels, which, indices), gathered(labels, which, indices))
 
