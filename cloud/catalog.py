@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -175,8 +175,8 @@ class IndexEntry(BaseModel):
     keys: tuple[str, ...] | None = None
 
 
-def read_index(store: Store) -> dict[str, IndexEntry]:
-    """`_index.jsonl` by key, the last line of a key counting; empty when there is none.
+def read_index(store: Store, wanted: Container[str]) -> dict[str, IndexEntry]:
+    """What `_index.jsonl` says of the keys wanted, the last line of a key counting; nothing when there is none.
 
     Damaged when it is longer than 1 GiB, or a line is longer than 16 MiB or none of an index. That an entry is about
     the shard that is there is for the caller to check, by size and digest.
@@ -190,7 +190,7 @@ def read_index(store: Store) -> dict[str, IndexEntry]:
             f"{INDEX_KEY} in {store.url}: {size} bytes, more than {MAX_INDEX_BYTES}; write it anew or delete it"
         )
     entries = (_index_entry(store, number, line) for number, line in enumerate(_lines(store, size), 1) if line.strip())
-    return {entry.key: entry for entry in entries}
+    return {entry.key: entry for entry in entries if entry.key in wanted}
 
 
 def _lines(store: Store, size: int) -> Iterator[bytes]:

@@ -73,10 +73,9 @@ class Census:
         rules = TOLERANT if tolerant else self._rules()
         rules = replace(rules, eval_fraction=eval_fraction)
         self._check_sizes(entries)
-        index = read_index(self._data) if use_index and not rules.eval_fraction else {}
-        indexed = {
-            entry.key: index[entry.key] for entry in entries if _knows(index, entry) and entry.key not in earlier
-        }
+        keys = {entry.key for entry in entries} - earlier.keys()
+        index = read_index(self._data, keys) if use_index and not rules.eval_fraction else {}
+        indexed = {entry.key: index[entry.key] for entry in entries if _knows(index, entry)}
         unread = [Wanted(entry.key, entry.size, None) for entry in entries if entry.key not in indexed]
         self._cache.prefetch(unread)
         shards = []

@@ -264,25 +264,30 @@ GOOD = {
 }  # fmt: skip
 
 
+KEYS = {"a.tar", "b/c.jsonl"}
+
+
 def write_index(store: Store, *lines: str) -> None:
     store.put(INDEX_KEY, "\n".join(lines).encode())
 
 
 def test_an_index_is_read_by_key(store: Store) -> None:
-    assert read_index(store) == {}
+    assert read_index(store, KEYS) == {}
     other = GOOD | {"key": "b/c.jsonl", "keys": ["x", "y"], "bad": []}
     write_index(store, json.dumps(GOOD | {"size": 9}), "", json.dumps(other), json.dumps(GOOD), "")
-    index = read_index(store)
+    index = read_index(store, KEYS)
     assert list(index) == ["a.tar", "b/c.jsonl"]
     assert index["a.tar"] == IndexEntry.model_validate_json(json.dumps(GOOD))
     assert (index["a.tar"].size, index["a.tar"].bad, index["a.tar"].keys) == (3, ((1, "no label"),), None)
     assert index["b/c.jsonl"].keys == ("x", "y")
+    assert list(read_index(store, {"b/c.jsonl", "gone"})) == ["b/c.jsonl"]
 
 
 def test_lines_are_whole_wherever_the_reads_end(store: Store) -> None:
     lines = [GOOD | {"key": f"{number}.tar", "keys": ["é" * 400_000]} for number in range(30)]
     write_index(store, *(json.dumps(line, ensure_ascii=False) for line in lines))
-    assert list(read_index(store)) == [f"{number}.tar" for number in range(30)]
+    keys = [f"{number}.tar" for number in range(30)]
+    assert list(read_index(store, keys)) == keys
 
 
 BAD: dict[str, object] = {
@@ -295,20 +300,20 @@ BAD: dict[str, object] = {
 def test_a_wrong_field_is_named_with_its_line(store: Store, name: str) -> None:
     write_index(store, json.dumps(GOOD), json.dumps(GOOD | {name: BAD[name]}))
     with pytest.raises(Damaged, match=f"^{INDEX_KEY} in .*, line 2: {name}"):
-        read_index(store)
+        read_index(store, KEYS)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "nul", '{"key": "a.tar"}', "\udcff"])
 def test_a_line_that_is_none_of_an_index(store: Store, line: str) -> None:
     store.put(INDEX_KEY, line.encode(errors="surrogateescape"))
     with pytest.raises(Damaged, match=r"line 1: [^\n]+$"):
-        read_index(store)
+        read_index(store, KEYS)
 
 
 def test_an_endless_line_is_not_read_to_its_end(store: Store) -> None:
     store.put(INDEX_KEY, b" " * (MAX_LINE_BYTES + 2**20) + b"{}\n" + json.dumps(GOOD).encode())
     with pytest.raises(Damaged, match=f"longer than {MAX_LINE_BYTES} bytes"):
-        read_index(store)
+        read_index(store, KEYS)
 
 
 def test_an_index_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
@@ -316,4 +321,4 @@ def test_an_index_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / INDEX_KEY).open("r+b") as file:
         file.truncate(MAX_INDEX_BYTES + 1)
     with pytest.raises(Damaged, match=f"{MAX_INDEX_BYTES + 1} bytes"):
-        read_index(open_store(str(tmp_path)))
+        read_index(open_store(str(tmp_path)), KEYS)
