@@ -10,7 +10,7 @@ import sys
 from tests.benchmarks.program import add_options
 
 PROGRAMS = (
-    "step", "trainers", "images", "place", "catalog", "start", "resume",
+    "step", "trainers", "images", "images_s3", "place", "catalog", "submission", "start", "resume",
     "blocked", "publish", "restore", "memory", "gpu",
 )  # fmt: skip
 

@@ -41,6 +41,7 @@ from trainer.task import make_task
 
 NUM_NEW = 10
 DATA = "s3://bench/data/"
+WIDE = f"{Path(__file__).with_name('wide_task.py')}:Wide"
 ENV = {
     "AWS_ACCESS_KEY_ID": "x",
     "AWS_SECRET_ACCESS_KEY": "x",
@@ -57,7 +58,7 @@ def tables(options: Options) -> Iterator[Table]:
     num_known = options.size(1_000_000, 3_000)
     with (
         tempfile.TemporaryDirectory() as name,
-        _server(num_known + NUM_NEW) as url,
+        serving(num_known + NUM_NEW) as url,
         patch.dict(os.environ, ENV, AWS_ENDPOINT_URL=url),
     ):
         options.child(write_ledger, name, num_known)()
@@ -92,11 +93,11 @@ def write_ledger(folder: str, num_known: int) -> Figures:
 
 def look(folder: str, grows: bool) -> Figures:
     """What `Rounds.look` makes of the listing and the ledger."""
-    config = JobConfig(data_url=DATA, train_url="./run", task="images", shard_keys_grow=grows)
+    config = JobConfig(data_url=DATA, train_url="./run", task=WIDE, shard_keys_grow=grows)
     with Path(os.devnull).open("w") as nowhere, tempfile.TemporaryDirectory() as cache_folder:
         console, store, stop = Console("json", out=nowhere, err=nowhere), open_store(DATA), Stop()
         cache = ShardCache(store, Path(cache_folder), 2**30)
-        census = Census(config, store, cache, OpenShards(make_task("images", {}), cache, 2**30), console, stop)
+        census = Census(config, store, cache, OpenShards(make_task(WIDE, {}), cache, 2**30), console, stop)
         rounds = Rounds(config, census, Report(console, time.monotonic()), {})
         data, found = (Path(folder) / "ledger").read_bytes(), []
         figures = measured(lambda: found.append(rounds.look(Ledger((lambda: unseal_lines(data),)))))
@@ -126,9 +127,9 @@ def _requests(url: str) -> int:
 
 
 @contextmanager
-def _server(num_objects: int) -> Iterator[str]:
+def serving(num_objects: int, num_indexed: int = 0) -> Iterator[str]:
     """The listing server's URL."""
-    command = [sys.executable, "-m", "tests.benchmarks.listing_server", str(num_objects)]
+    command = [sys.executable, "-m", "tests.benchmarks.listing_server", str(num_objects), str(num_indexed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -15,7 +15,7 @@ AGAIN = "ours again"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What ours shall reach: its `figure` at most `most`; with `against`, as a multiple of that case's.
+    """What ours (or `case`) shall reach: its `figure` at most `most`; with `against`, as a multiple of that case's.
 
     `is_above`: `most` is how far it may lie above the other instead of a multiple.
     """
@@ -23,6 +23,7 @@ class Goal:
     says: str
     figure: str = "seconds"
     most: float
+    case: str = ""
     against: str = ""
     is_above: bool = False
 
@@ -89,9 +90,9 @@ class Results:
 
     def reached(self, goal: Goal) -> tuple[Spread, bool] | None:
         """How ours stands, and whether the median is where it shall be; None where the other is missing."""
-        ours = self.figures(self.table.ours, goal.figure)
         if goal.against in self.missing:
             return None
+        ours = self.figures(goal.case or self.table.ours, goal.figure)
         if goal.against:
             pairs = zip(ours, self.figures(goal.against, goal.figure), strict=True)
             ours = [mine - other if goal.is_above else mine / other for mine, other in pairs]

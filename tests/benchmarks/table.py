@@ -95,8 +95,14 @@ def _columns(results: Results) -> dict[str, tuple[str, float]]:
     unit, factor = results.table.seconds_unit
     known = {"cpu_seconds": (f"CPU {unit}", factor), "peak_bytes": ("peak MB", 1e-6)}
     there = {name: None for samples in results.samples.values() for name in samples[0]}
-    more = {name: (name.replace("_", " "), 1.0) for name in there if name not in ("seconds", *known)}
+    more = {name: _heading(name, unit, factor) for name in there if name not in ("seconds", *known)}
     return {name: known[name] for name in known if name in there} | more
+
+
+def _heading(name: str, unit: str, factor: float) -> tuple[str, float]:
+    if name.endswith("_seconds"):
+        return f"{name.removesuffix('_seconds').replace('_', ' ')}, {unit}", factor
+    return name.replace("_", " "), 1.0
 
 
 def _cells(results: Results, case: str, columns: Mapping[str, tuple[str, float]]) -> list[str]:
