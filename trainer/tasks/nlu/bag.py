@@ -25,9 +25,9 @@ class Bag(nn.Module):
         self.token_width = self.token_features = token_width
 
     def forward(self, tokens: Tensor, messages: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (n, L, token_width), zero behind their end, and messages (n, width) to the states of both.
+        """Tokens (N, token_width), one message's after the other's, and messages (n, width) to the states of both.
 
-        They are (n, L, token_features) and (n, message_features).
+        They are (N, token_features) and (n, message_features).
         """
         first = self._dropped(gelu(messages + self.offset))
         message_states = torch.cat([first, self._dropped(gelu(self.hidden(first)))], dim=1)

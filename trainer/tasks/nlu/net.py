@@ -81,27 +81,28 @@ class Net(nn.Module):
 
     def _states(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the encoder makes of tokens and messages, and what a pretrained one says beside it."""
-        tokens, messages = self.encoder(*self._embedded(batch), batch.lengths)
-        if self.is_diet or not batch.dense.shape[1]:
-            return tokens, messages
-        if self.tags:
-            tokens = torch.cat([tokens, self._placed(batch.dense_tokens * TOKEN_GAIN, batch)], dim=2)
-        return tokens, torch.cat([messages, batch.dense * MESSAGE_GAIN], dim=1)
+        tokens, messages = self._tokens(batch), self._messages(batch)
+        if self.is_diet:
+            states: tuple[Tensor, Tensor] = self.encoder(self._placed(tokens, batch), messages, batch.lengths)
+            return states
+        tokens, messages = self.encoder(tokens, messages, batch.lengths)
+        if batch.dense.shape[1]:
+            messages = torch.cat([messages, batch.dense * MESSAGE_GAIN], dim=1)
+            tokens = torch.cat([tokens, batch.dense_tokens * TOKEN_GAIN], dim=1) if self.tags else tokens
+        return self._placed(tokens, batch) if self.tags else tokens, messages
 
-    def _embedded(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Weighted sums of features: of tokens' forms (n, L, width), 0 behind their end, and of messages (n, width)."""
+    def _messages(self, batch: Batch) -> Tensor:
+        """Weighted sums of messages' features, (n, width)."""
         messages = self._bags(self.embedding(), *batch.messages)
-        return self._tokens(batch), messages if self.dense is None else messages + self.dense(_about_one(batch.dense))
+        return messages if self.dense is None else messages + self.dense(_about_one(batch.dense))
 
     def _tokens(self, batch: Batch) -> Tensor:
-        """(n, 0, width) where nothing is read token by token."""
+        """Those of tokens' forms, (N, width); (0, width) where nothing is read token by token."""
         table: Tensor = self.forms()
         if not (self.tags or self.is_diet):
-            return table.new_zeros(len(batch.lengths), 0, table.shape[1])
+            return table.new_zeros(0, table.shape[1])
         tokens = self._bags(table, *batch.forms)
-        if self.dense_tokens is not None:
-            tokens = tokens + self.dense_tokens(_about_one(batch.dense_tokens))
-        return self._placed(tokens, batch)
+        return tokens if self.dense_tokens is None else tokens + self.dense_tokens(_about_one(batch.dense_tokens))
 
     def _placed(self, rows: Tensor, batch: Batch) -> Tensor:
         """The tokens' rows, (N, width), by message: (n, L, width), 0 behind their end."""

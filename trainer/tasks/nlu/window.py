@@ -10,7 +10,7 @@ GAIN = 2.0
 
 
 class Window(nn.Module):
-    """A linear map of a token's and its neighbours' embeddings: (n, L, width) to (n, L, hidden).
+    """A linear map of a token's and its neighbours' embeddings: (N, width) to (N, hidden).
 
     Linear because from a few hundred messages it seemed to generalise better than a layer with a kink; that was seen on
     the test splits of Financial-demo, so it is a hint and no measurement. The places next to the ends of a text have
@@ -24,13 +24,29 @@ class Window(nn.Module):
         self.dropout = dropout
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """`tokens` is zero behind the end of each text, `lengths` int64 (n,); where L is 0 there is nothing to see."""
-        if not tokens.shape[1]:
-            return tokens.new_zeros(len(tokens), 0, self.map.out_features)
-        tokens = nn.functional.dropout(tokens * GAIN, self.dropout, self.training)
-        padded = nn.functional.pad(tokens, (0, 0, REACH, REACH))
-        padded[:, REACH - 1] = self.edges[0]
-        padded[torch.arange(len(lengths), device=lengths.device), lengths + REACH] = self.edges[1]
-        around = padded.unfold(1, 2 * REACH + 1, 1).flatten(2)
+        """`tokens` are those of one text after the other, `lengths`, int64 (n,), how many each of them has.
+
+        Where there are no tokens there is nothing to see, whatever the lengths.
+        """
+        if not len(tokens):
+            return tokens.new_zeros(0, self.map.out_features)
+        seen = nn.functional.dropout(tokens * GAIN, self.dropout, self.training)
+        rows = torch.cat([seen, self.edges, seen.new_zeros(1, seen.shape[1])])
+        around = rows.index_select(0, _neighbours(lengths).flatten()).view(len(tokens), -1)
         states: Tensor = self.map(around)
         return nn.functional.dropout(states, self.dropout, self.training)
+
+
+def _neighbours(lengths: Tensor) -> Tensor:
+    """For each of N tokens the rows that it sees, (N, 2 * REACH + 1).
+
+    They are rows of its text, N and N + 1 for the places next to that, and N + 2, nothing, further away.
+    """
+    sizes = lengths.repeat_interleave(lengths)
+    rows = torch.arange(len(sizes), device=lengths.device)
+    first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    reach = torch.arange(-REACH, REACH + 1, device=lengths.device)
+    places, ends = (rows - first).unsqueeze(1) + reach, sizes.unsqueeze(1)
+    around = torch.where(places == -1, len(sizes), rows.unsqueeze(1) + reach)
+    around = torch.where(places == ends, len(sizes) + 1, around)
+    return around.masked_fill((places < -1) | (places > ends), len(sizes) + 2)
