@@ -28,6 +28,11 @@ def lexical_names(word: str) -> tuple[tuple[str, float], ...]:
     return ((f"is:{lower}", 1.0), *((name, weight) for names, weight in shares for name in names))
 
 
+def tells_word(name: str) -> bool:
+    """Whether a feature tells which word it is, by the word or a part of it, rather than what words it looks like."""
+    return name.startswith(("is:", "begins:", "ends:"))
+
+
 def _affixes(word: str) -> Iterator[str]:
     for size in range(1, min(MAX_AFFIX, len(word)) + 1):
         yield f"begins:{word[:size]}"

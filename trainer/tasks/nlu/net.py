@@ -1,7 +1,7 @@
 """The network of task `nlu`: features to states by an encoder, states to intents, responses and tags by heads."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.nn.growing import GrowingEmbedding
 from trainer.tasks.nlu.bag import Bag
-from trainer.tasks.nlu.batch import LABELS, Batch
+from trainer.tasks.nlu.batch import LABELS, BagTensors, Batch
 from trainer.tasks.nlu.diet import Diet, SimilarityHead
 from trainer.tasks.nlu.labels import LabelHead
 from trainer.tasks.nlu.tagger import TagHead
@@ -18,6 +18,13 @@ from trainer.vocabulary import Vocabulary
 
 MESSAGE_GAIN, TOKEN_GAIN = 6.0, 12.0
 """The length that an encoder's features have beside the states of a bag: how fast is learned from them."""
+UNKNOWN = 0.8
+"""How often a token is trained on as if the word, where only one message had it, were unknown: so are the words of most
+messages to come that are worth a tag. Words of one message stand for those of none (Good, "The Population Frequencies
+of Species", 1953; Lample et al., "Neural Architectures for Named Entity Recognition", 2016, section 4.3). Measured on
+parts of Financial-demo's training data, split anew: 0.917 token F1 without, 0.924 with 0.5, 0.931 with 0.8, 0.929 where
+such words are never learned at all.
+"""
 
 
 class States(NamedTuple):
@@ -29,6 +36,8 @@ class States(NamedTuple):
 
 class Net(nn.Module):
     """All of it, for a vocabulary: what grows has parameters by block, and a kind without names has none."""
+
+    rare: Tensor
 
     def __init__(
         self, vocabulary: Vocabulary, encoder: Bag | Diet, *, width: int, feature_dropout: float, dense_width: int = 0
@@ -52,6 +61,7 @@ class Net(nn.Module):
         )
         forms = vocabulary.block_sizes("lexical") if self.tags or self.is_diet else ()
         self.forms = GrowingEmbedding(forms, encoder.token_width)
+        self.register_buffer("rare", _which(vocabulary.names("lexical"), vocabulary.ids("rare")), persistent=False)
         self.dense = nn.Linear(dense_width, width) if dense_width and self.is_diet else None
         self.dense_tokens = nn.Linear(dense_width, encoder.token_width) if dense_width and self.is_diet else None
         self.feature_dropout = feature_dropout
@@ -101,8 +111,16 @@ class Net(nn.Module):
         table: Tensor = self.forms()
         if not (self.tags or self.is_diet):
             return table.new_zeros(0, table.shape[1])
-        tokens = self._bags(table, *batch.forms)
+        forms = self._some_unknown(batch.forms) if self.training else batch.forms
+        tokens = self._bags(table, *forms)
         return tokens if self.dense_tokens is None else tokens + self.dense_tokens(_about_one(batch.dense_tokens))
+
+    def _some_unknown(self, forms: BagTensors) -> BagTensors:
+        """The same, without what tells the words of some tokens that are rare."""
+        ends = torch.cat([forms.offsets[1:], forms.offsets.new_tensor([len(forms.ids)])])
+        unknown = torch.rand(len(ends), device=ends.device) < UNKNOWN
+        dropped = unknown.repeat_interleave(ends - forms.offsets) & self.rare[forms.ids]
+        return forms._replace(weights=forms.weights.masked_fill(dropped, 0.0))
 
     def _placed(self, rows: Tensor, batch: Batch) -> Tensor:
         """The tokens' rows, (N, width), by message: (n, L, width), 0 behind their end."""
@@ -114,6 +132,11 @@ class Net(nn.Module):
         if self.training and self.feature_dropout:
             weights = nn.functional.dropout(weights, self.feature_dropout)
         return nn.functional.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=weights)
+
+
+def _which(names: Sequence[str], chosen: Collection[str]) -> Tensor:
+    """Which of the names are chosen, bool (number of names,)."""
+    return torch.tensor([name in chosen for name in names], dtype=torch.bool)
 
 
 def _about_one(rows: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from trainer.tasks.nlu.encoder import Encoder, Waiting
 from trainer.tasks.nlu.encoder_files import EncoderSettings
 from trainer.tasks.nlu.features import Featurizer, must_recur, spans, word_name
 from trainer.tasks.nlu.labels import Shares, shares_of
+from trainer.tasks.nlu.lexical import tells_word
 from trainer.tasks.nlu.messages import Message, Resource
 from trainer.tasks.nlu.net import Net
 from trainer.tasks.nlu.reading import SUFFIXES, Messages, read
@@ -132,7 +133,8 @@ class NLU(Task):
         """The vocabulary with the names that messages and resources bring; DataError where nothing can be learned.
 
         Pairs of words and long runs of characters enter when two messages of a round have them: what one alone has
-        tells nothing that its words do not, and is half of all.
+        tells nothing that its words do not, and is half of all. Of words and their ends it is remembered that only one
+        message of their first round had them, as names of kind "rare": see `Net`.
         """
         examples = self._encoding(examples, vocabulary) if self.settings.encoder and self.cache_directory else examples
         counts = Counter(pair for example in examples for pair in set(names_of(example)))

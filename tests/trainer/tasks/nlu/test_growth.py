@@ -127,6 +127,16 @@ def test_pairs_and_long_runs_enter_when_two_messages_have_them() -> None:
     assert not {"pair:pay anna", "char:anna"} & names
 
 
+def test_words_are_rare_that_one_message_of_their_first_round_has() -> None:
+    task = small_task()
+    first = task.grow(Vocabulary(), (), [Message("pay Bob Bob", "pay"), Message("pay ann", "pay")])
+    assert {"is:bob", "begins:bo", "is:ann"} <= set(first.names("rare"))
+    assert not {"is:pay", "begins:p", "case:title", "form:Aa"} & set(first.names("rare"))
+    second = task.grow(first, (), [Message("pay eve", "pay"), Message("send cy", "pay"), Message("send bob", "pay")])
+    assert {*second.names("rare")} - {*first.names("rare")} >= {"is:eve", "is:cy"}
+    assert not {"is:send", "is:pay"} & set(second.names("rare"))
+
+
 def test_a_lone_intent_is_learned_and_said(caplog: pytest.LogCaptureFixture) -> None:
     known = small_task().grow(Vocabulary(), [], [Message("hi", "greet"), Message("hello", "greet")])
     assert "'greet' is the only intent so far" in caplog.messages[0]
