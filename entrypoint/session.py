@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cloud.cache import ShardCache
 from cloud.errors import CacheTooSmall, CloudError, Damaged, NoSuchBucket, StoreError, Unreachable, UrlError
 from cloud.records import FileDigest
@@ -54,6 +56,7 @@ class Session:
         self._todays_sets = self.task.settings
         config = with_defaults(config, self.task)
         self.device = pick_device(config)
+        self._num_threads = torch.get_num_threads()
         self.saver = Saver(config, held.folder, report, best_metric(self.task, config), stop)
         self._config, self._folder, self._report, self._stop = config, held.folder, report, stop
         report.best_metric = best_metric(self.task, config)
@@ -252,6 +255,8 @@ class Session:
         check_promotion(self._config, self._state.progress.before, can_evaluate=bool(self._evaluation))
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
         self._report.plan(round, goal, self._state.progress, loader.num_steps_left(self._state.progress.example))
+        of_task = self.task.num_threads(self._state.net)
+        torch.set_num_threads(self._config.threads or of_task or self._num_threads)
         self._training = Training(self.task, self._state, loader, settings)
         return self._training
 

@@ -129,7 +129,10 @@ class TrainSettings(BaseModel):
         ByteSize(10 * 2**30), "decoded shards without room in memory stay on disk up to this size, where the task can",
         when="now", group="machine", unit="bytes", ge=0,
     )  # fmt: skip
-    threads: int = setting(0, "threads of torch on the CPU; 0: torch decides", when="now", group="machine", ge=0)
+    threads: int = setting(
+        0, "threads of torch on the CPU; 0: as many as the task trains best with, where it says, else torch decides",
+        when="now", group="machine", ge=0,
+    )  # fmt: skip
 
 
 def fields_of(settings: BaseModel, when: Class) -> dict[str, Any]:

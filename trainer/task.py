@@ -158,6 +158,13 @@ class Task(Protocol):
         """What the network says of each example that `question` gave, as JSON. The network is in evaluation mode."""
         raise NotImplementedError
 
+    def num_threads(self, net: nn.Module) -> int:
+        """How many threads of torch train the network best on a CPU, where `--threads` is not given; 0: torch decides.
+
+        A function of its parameters' sizes and of the settings alone: what a step computes may depend on it.
+        """
+        return 0
+
     def right(self, prediction: Any) -> bool | None:
         """Whether an item of `predict` is right: what flips are counted of; None where nobody can say."""
         return None

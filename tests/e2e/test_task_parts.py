@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from tests.e2e.noted import FIRST, SECOND, THIRD, Noted
+from tests.e2e.submit import newest
 from trainer.errors import NotAShard
 from trainer.settings import setting
 from trainer.task import TaskSettings
@@ -93,6 +96,28 @@ def test_a_file_of_another_kind_is_named_once_and_passed_over(bench):
     bench.write("domain.jsonl", THIRD)  # now it is a shard
     said = bench.submit().said
     assert "12 new examples" in said.out and "passed over" not in said.out
+
+
+def test_threads_are_those_given_else_those_of_the_task_for_the_network_it_has(bench, monkeypatch):
+    bench.inside.arguments = WORDED[:-2]  # without --threads
+    bench.write("0.jsonl", FIRST)
+    sizes: list[int] = []
+
+    def of_small(task: Any, net: Any) -> int:
+        sizes.append(sum(parameter.numel() for parameter in net.parameters()))
+        return 3 if sizes[-1] == sizes[0] else 0
+
+    monkeypatch.setattr(Worded, "num_threads", of_small)
+    torch_decides = torch.get_num_threads()
+    bench.submit(code=143, stop_at=2)
+    assert newest(bench.store())["settings"]["now"]["threads"] == 3
+    torch.set_num_threads(torch_decides)  # as in a process of its own
+    bench.submit("--threads", "2")
+    assert newest(bench.store())["settings"]["now"]["threads"] == 2
+    torch.set_num_threads(torch_decides)
+    bench.write("1.jsonl", SECOND)  # new labels: parameters of their own
+    bench.submit()
+    assert newest(bench.store())["settings"]["now"]["threads"] == torch_decides
 
 
 def test_only_files_of_another_kind_are_no_data(bench):
