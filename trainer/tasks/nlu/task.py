@@ -52,7 +52,7 @@ ENCODED_AHEAD = 2048
 
 SMALL_BAG = 2**20
 """Networks of fewer parameters are trained by one thread. Of 0.36 million (233 messages) steps take a fifth less time
-than with two, of 3.3 million (10,003 messages) a third more."""
+than with two, of 2.4 million (10,003 messages) a third more."""
 
 
 class NluSettings(EncoderSettings):
