@@ -206,7 +206,7 @@ def _with_window(round: Round) -> Round:
 
 
 def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
-    """The round with the batches asked for, or with so small ones that it has the steps asked for: few examples are to
+    """The round with the batches asked for, or with ones just so small that it has the steps asked for: few examples are to
     be learned too.
     """
     anew = trains_anew(round)
@@ -214,7 +214,7 @@ def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
     num_examples = settings.examples_per_epoch or round.num_new + round.num_old
     of_all = num_examples * epochs_of(settings, anew=anew)
     asked = ((num_examples, settings.min_epoch_steps), (of_all, _min_round_steps(round, settings)))
-    at_most = [max(1, examples // steps) for examples, steps in asked if steps]
+    at_most = [max(1, (examples - 1) // (steps - 1)) for examples, steps in asked if steps > 1]
     return replace(round, settings={**round.settings, "batch_size": min([largest, *at_most])})
 
 

@@ -170,6 +170,16 @@ def test_a_later_round_has_its_own_batch_size():
     assert [round.settings["batch_size"] for round in made] == [32, 10, 2]
 
 
+@given(st.integers(1, 400), st.integers(0, 40))
+def test_batches_are_as_large_as_the_steps_asked_for_allow(num_examples, num_steps):
+    settings = TrainSettings(batch_size=32, min_epoch_steps=num_steps)
+    _, made = ledger_of([[{"a": num_examples}]], settings)
+    batch_size = made[0].settings["batch_size"]
+    at_least = min(num_steps, num_examples)
+    assert -(-num_examples // batch_size) >= at_least
+    assert batch_size in (32, num_examples) or -(-num_examples // (batch_size + 1)) < at_least
+
+
 def test_few_new_examples_are_replayed_with_some_of_every_label():
     _, made = ledger_of([[{"a": 9, "b": 3}], [{"c": 1}]], TrainSettings(replay=1.0, min_replay=5))
     assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == {"a": 7, "b": 3}

@@ -111,7 +111,7 @@ class Net(nn.Module):
         table: Tensor = self.forms()
         if not (self.tags or self.is_diet):
             return table.new_zeros(0, table.shape[1])
-        forms = self._some_unknown(batch.forms) if self.training else batch.forms
+        forms = self._some_unknown(batch.forms) if self.training and not self.is_diet else batch.forms
         tokens = self._bags(table, *forms)
         return tokens if self.dense_tokens is None else tokens + self.dense_tokens(_about_one(batch.dense_tokens))
 
@@ -119,7 +119,8 @@ class Net(nn.Module):
         """The same, without what tells the words of some tokens that are rare."""
         ends = torch.cat([forms.offsets[1:], forms.offsets.new_tensor([len(forms.ids)])])
         unknown = torch.rand(len(ends), device=ends.device) < UNKNOWN
-        dropped = unknown.repeat_interleave(ends - forms.offsets) & self.rare[forms.ids]
+        of_unknown = unknown.repeat_interleave(ends - forms.offsets, output_size=len(forms.ids))
+        dropped = of_unknown & self.rare[forms.ids]
         return forms._replace(weights=forms.weights.masked_fill(dropped, 0.0))
 
     def _placed(self, rows: Tensor, batch: Batch) -> Tensor:

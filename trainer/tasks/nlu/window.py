@@ -32,21 +32,21 @@ class Window(nn.Module):
             return tokens.new_zeros(0, self.map.out_features)
         seen = nn.functional.dropout(tokens * GAIN, self.dropout, self.training)
         rows = torch.cat([seen, self.edges, seen.new_zeros(1, seen.shape[1])])
-        around = rows.index_select(0, _neighbours(lengths).flatten()).view(len(tokens), -1)
+        around = rows.index_select(0, _neighbours(lengths, len(tokens)).flatten()).view(len(tokens), -1)
         states: Tensor = self.map(around)
         return nn.functional.dropout(states, self.dropout, self.training)
 
 
-def _neighbours(lengths: Tensor) -> Tensor:
-    """For each of N tokens the rows that it sees, (N, 2 * REACH + 1).
+def _neighbours(lengths: Tensor, num: int) -> Tensor:
+    """For each of the texts' `num` tokens the rows that it sees, (num, 2 * REACH + 1).
 
-    They are rows of its text, N and N + 1 for the places next to that, and N + 2, nothing, further away.
+    They are rows of its text, `num` and `num` + 1 for the places next to that, and `num` + 2, nothing, further away.
     """
-    sizes = lengths.repeat_interleave(lengths)
-    rows = torch.arange(len(sizes), device=lengths.device)
-    first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    sizes = lengths.repeat_interleave(lengths, output_size=num)
+    rows = torch.arange(num, device=lengths.device)
+    first = (lengths.cumsum(0) - lengths).repeat_interleave(lengths, output_size=num)
     reach = torch.arange(-REACH, REACH + 1, device=lengths.device)
     places, ends = (rows - first).unsqueeze(1) + reach, sizes.unsqueeze(1)
-    around = torch.where(places == -1, len(sizes), rows.unsqueeze(1) + reach)
-    around = torch.where(places == ends, len(sizes) + 1, around)
-    return around.masked_fill((places < -1) | (places > ends), len(sizes) + 2)
+    around = torch.where(places == -1, num, rows.unsqueeze(1) + reach)
+    around = torch.where(places == ends, num + 1, around)
+    return around.masked_fill((places < -1) | (places > ends), num + 2)
