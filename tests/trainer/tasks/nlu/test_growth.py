@@ -200,7 +200,7 @@ def test_an_assistant_learns_in_any_order(order: Sequence[int]) -> None:
     for number in order:
         state = grown(state, task, task.grow(state.vocabulary, [], parts[number]), TRAIN)
         old += parts[number]
-        train(task, state, old, 40)
+        train(task, state, old, 60)
     found = predicted(task, state, old)
     assert [(one.intent, one.response_key) for one in found] == [(one.intent, one.response_key) for one in old]
     assert [[span[:3] for span in one.entities] for one in found] == [
