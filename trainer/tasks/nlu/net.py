@@ -19,11 +19,11 @@ from trainer.vocabulary import Vocabulary
 MESSAGE_GAIN, TOKEN_GAIN = 6.0, 12.0
 """The length that an encoder's features have beside the states of a bag: how fast is learned from them."""
 UNKNOWN = 0.8
-"""How often a token is trained on as if the word, where only one message had it, were unknown: so are the words of most
-messages to come that are worth a tag. Words of one message stand for those of none (Good, "The Population Frequencies
-of Species", 1953; Lample et al., "Neural Architectures for Named Entity Recognition", 2016, section 4.3). Measured on
-parts of Financial-demo's training data, split anew: 0.917 token F1 without, 0.924 with 0.5, 0.931 with 0.8, 0.929 where
-such words are never learned at all.
+"""How often a token is trained on as if its word were unknown where only one message had it, as are the words of most
+messages to come that are worth a tag: words seen once stand for those not seen (Good, "The Population Frequencies of
+Species", 1953; Lample et al., "Neural Architectures for Named Entity Recognition", 2016, section 4.3). Not always, or
+they would never be learned. On parts of Financial-demo's training data, split anew, token F1 was 0.917 without it,
+0.924 with 0.5, 0.926 to 0.931 from 0.8 to 1.
 """
 
 
