@@ -206,8 +206,9 @@ def _with_window(round: Round) -> Round:
 
 
 def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
-    """The round with the batches asked for, or with ones just so small that it has the steps asked for: few examples are
-    to be learned too.
+    """The round with the batches asked for, or with ones just so small that it has the steps asked for.
+
+    Few examples are to be learned too.
     """
     anew = trains_anew(round)
     largest = settings.batch_size if anew else math.ceil(settings.batch_size * settings.batch_size_fraction)
