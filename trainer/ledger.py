@@ -59,26 +59,27 @@ class Shard:
     def old_labels(self) -> dict[str, int]:
         """Usable examples per label that an earlier round trained, for a shard that is looked at from a later one."""
         new = self.new_labels or {}
-        counts = {label: num - new.get(label, 0) for label, num in self.labels.items()}
-        return {label: num for label, num in counts.items() if num}
+        return {label: left for label, num in self.labels.items() if (left := num - new.get(label, 0))}
 
     def to_line(self) -> dict[str, Any]:
         """A ledger line; fields at their default are left out."""
-        plain = {"kind": "shard", **asdict(self)}
-        return {name: value for name, value in plain.items() if name in REQUIRED or value != DEFAULTS.get(name)}
+        values = ((name, getattr(self, name), default) for name, default in DEFAULTS.items())
+        told = {name: value for name, value, default in values if name in REQUIRED or value != default}
+        return {"kind": "shard", **told}
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "Shard":
         """The inverse of `to_line`."""
         values = {name: value for name, value in line.items() if name != "kind"}
-        for name in ("held_out", "keys", "new"):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
-        values["bad"] = tuple((int(index), str(reason)) for index, reason in values.get("bad", ()))
+        for name in LISTS & values.keys():
+            values[name] = None if values[name] is None else tuple(values[name])
+        if "bad" in values:
+            values["bad"] = tuple((int(index), str(reason)) for index, reason in values["bad"])
         return cls(**values)
 
 
-REQUIRED = {"kind", "key", "size", "sha256"}
+REQUIRED = {"key", "size", "sha256"}
+LISTS = {"held_out", "keys", "new"}
 DEFAULTS = asdict(Shard(key="", size=0, sha256=""))
 
 
@@ -223,6 +224,9 @@ class Ledger:
 
     def known(self) -> Iterator[Shard]:
         """The newest state of every shard ever trained or evaluated, sorted by key, in constant memory."""
+        if len(self) == 1:
+            yield from self.shards(1)
+            return
         by_round = [self._tagged(number) for number in range(1, len(self) + 1)]
         merged = heapq.merge(*by_round, key=lambda pair: (pair[1].sort_key, pair[0]))
         for _, same_key in groupby(merged, key=lambda pair: pair[1].key):
@@ -261,17 +265,20 @@ class Ledger:
         first_seen: dict[str, int] = {}
         found: dict[str, tuple[int, Shard]] = {}
         for number in range(1, len(self) + 1):
-            for shard in self.shards(number):
-                if shard.split == "eval" or shard.held_out:
-                    found[shard.key] = (first_seen.setdefault(shard.key, number), shard)
+            for line in self._lines(number):  # most are of no interest here: they do not become shards
+                if line.get("split") == "eval" or line.get("held_out"):
+                    found[line["key"]] = (first_seen.setdefault(line["key"], number), Shard.from_line(line))
                 else:  # edited, and nothing of it is held out any longer
-                    found.pop(shard.key, None)
+                    found.pop(line["key"], None)
         removed = self.removed()
         return [found[key] for key in sorted(found, key=str.encode) if key not in removed]
 
     def shards(self, number: int) -> Iterator[Shard]:
         """The shards of a round, one by one."""
-        return (Shard.from_line(line) for line in self.files[number - 1]() if line["kind"] == "shard")
+        return map(Shard.from_line, self._lines(number))
+
+    def _lines(self, number: int) -> Iterator[dict[str, Any]]:
+        return (line for line in self.files[number - 1]() if line["kind"] == "shard")
 
     def _tagged(self, number: int) -> Iterator[tuple[int, Shard]]:
         return ((number, shard) for shard in self.shards(number))
@@ -279,7 +286,7 @@ class Ledger:
 
 def without_new(shard: Shard) -> Shard:
     """An edited shard seen by a later round: all of its usable examples are old."""
-    return replace(shard, new=None, new_labels=None)
+    return shard if shard.new is None and shard.new_labels is None else replace(shard, new=None, new_labels=None)
 
 
 def total_labels(shards: Iterable[Shard]) -> dict[str, int]:

@@ -190,7 +190,8 @@ def _old_labels(ledger: Ledger, round: Round) -> dict[str, int]:
     """How many old examples of each label are still there, where some of them are to be trained along."""
     totals = Counter[str]()
     for shard in _old(ledger, round) if round.settings["old_data"] != "none" else ():
-        totals.update(shard.old_labels())
+        for label, num in shard.old_labels().items():
+            totals[label] += num
     return dict(sorted(totals.items()))
 
 
