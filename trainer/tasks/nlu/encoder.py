@@ -66,7 +66,13 @@ class Encoder:
     that is spared. The numbers are bfloat16 where the processor has units for them, float32 elsewhere.
     """
 
-    def __init__(self, source: str, cache_directory: Path | None = None, waiting: Waiting | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        cache_directory: Path | None = None,
+        waiting: Waiting | None = None,
+        max_cache_bytes: int = MAX_CACHE_BYTES,
+    ) -> None:
         """`source`: a folder or an installed package. SettingError where it is none, or no encoder that can be used.
 
         `waiting`: texts that will be asked for; any thread may add some.
@@ -80,7 +86,7 @@ class Encoder:
             raise SettingError(f"--set encoder={source}: {error}") from error
         self.width, self._max_length = sizes.width, sizes.num_positions
         self._tokenizer = _tokenizer(source, folder / TOKENIZER, sizes)
-        self._cache = FeatureCache(cache_directory / "encoder", MAX_CACHE_BYTES) if cache_directory else None
+        self._cache = FeatureCache(cache_directory / "encoder", max_cache_bytes) if cache_directory else None
         self._lock = threading.Lock()
         self._waiting = waiting if waiting is not None else Waiting(maxlen=0)
         self._at_hand: dict[int, list[_Text]] = {}

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import ByteSize, model_validator
 
 from trainer.errors import SettingError
 from trainer.settings import setting
@@ -28,6 +28,10 @@ class EncoderSettings(TaskSettings):
     encoder_digest: str = setting(
         "none", "SHA-256 over the files of the encoder: found out, or given to make sure", when="run", group="task"
     )
+    encoder_cache_bytes: ByteSize = setting(
+        ByteSize(2 * 2**30), "what the encoder says of texts is kept on disk up to this size",
+        when="now", group="task", unit="bytes", ge=0,
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod

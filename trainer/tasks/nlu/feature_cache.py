@@ -40,6 +40,7 @@ class FeatureCache:
         """At most half of `max_bytes` is taken over from earlier processes, what was used last before the rest."""
         self._folder = folder
         self._free_bytes = max_bytes
+        self._is_full = False
         self._places: dict[bytes, _Place] = {}
         self._used: set[Path] = set()
         self._own: BinaryIO | None = None
@@ -68,6 +69,7 @@ class FeatureCache:
         record = head + _CHECK.pack(zlib.crc32(head)) + numbers
         with self._lock:
             if len(record) > self._free_bytes:
+                self._say_full()
                 return
             try:
                 self._append(record, key, matrix.shape)
@@ -86,10 +88,17 @@ class FeatureCache:
         start = offset + _HEADER.size + _CHECK.size
         self._places[key] = _Place(self._own, self._own_path, start, (shape[0], shape[1]))
 
+    def _say_full(self) -> None:
+        """Once, unless nothing was to be kept in the first place."""
+        if self._places and not self._is_full:
+            text = "%s: no room for more features, which are computed each time; --set encoder_cache_bytes gives some"
+            _LOG.warning(text, self._folder)
+        self._is_full = True
+
     def _give_up(self, error: OSError) -> None:
         """Keep nothing more; what is kept already stays of use."""
         _LOG.warning("%s: features cannot be kept: %s; they are computed each time", self._folder, error)
-        self._free_bytes = 0
+        self._free_bytes, self._is_full = 0, True
 
     def _read(self, place: _Place) -> np.ndarray | None:
         rows, columns = place.shape

@@ -249,7 +249,10 @@ class NLU(Task):
     @cached_property
     def _pretrained(self) -> Encoder | None:
         """The encoder of the settings, which is the same for the whole folder."""
-        return Encoder(self.settings.encoder, self.cache_directory, self._to_encode) if self.settings.encoder else None
+        own = self.settings
+        if not own.encoder:
+            return None
+        return Encoder(own.encoder, self.cache_directory, self._to_encode, int(own.encoder_cache_bytes))
 
     def _features(self, vocabulary: Vocabulary) -> Featurizer:
         """The features under a vocabulary, with what was computed of them before."""

@@ -129,3 +129,12 @@ def test_a_folder_that_cannot_be_used_costs_only_the_cache(tmp_path: Path, caplo
     cache.put(key(1), matrix(1))
     assert cache.get(key(1)) is None
     assert "cannot be kept" in caplog.text
+
+
+def test_a_full_cache_says_so_once_and_what_it_holds_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = FeatureCache(tmp_path, 150)  # two records of 68 bytes
+    for number in range(5):
+        cache.put(key(number), matrix(number))
+    assert [cache.get(key(number)) is not None for number in range(5)] == [True, True, False, False, False]
+    (line,) = caplog.messages
+    assert "encoder_cache_bytes" in line and str(tmp_path) in line
