@@ -73,13 +73,14 @@ def read(
 
 
 def _preferred(given: Mapping[str, Given]) -> Mapping[str, Given]:
-    """The defaults of the task itself, which only its module knows."""
+    """The defaults of the task itself, which only its module knows, and which may go by its own settings."""
     if "task" not in given:
         return {}
-    from trainer.task import find_task
+    from trainer.task import make_task
 
-    task = str(given["task"].value)
-    return {name: Given(value, f"default of task {task}") for name, value in find_task(task).defaults.items()}
+    task, sets = str(given["task"].value), given["set"].value if "set" in given else {}
+    preferred = make_task(task, sets if isinstance(sets, Mapping) else {}).preferred()
+    return {name: Given(value, f"default of task {task}") for name, value in preferred.items()}
 
 
 def _answer(arguments: Arguments) -> str | None:

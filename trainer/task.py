@@ -72,6 +72,10 @@ class Task(Protocol):
     max_shard_bytes: int = MAX_BYTES
     """What the content of a shard may be at most, once decompressed: `--max_shard_bytes`. The job sets it."""
 
+    def preferred(self) -> Mapping[str, Any]:
+        """`defaults`, or what goes better with the task's own settings."""
+        return self.defaults
+
     def read(self, path: Path) -> Sequence[Any]:
         """The examples of a local shard, by index; those that must hold files open close them with `close()`.
 
@@ -190,7 +194,7 @@ def with_defaults(settings: Given, task: Task) -> Given:
     """Settings of training in which the task's defaults stand for what was not given; SettingError where one is bad."""
     given = settings.model_dump(include=settings.model_fields_set)
     try:
-        return type(settings).model_validate({**task.defaults, **given})
+        return type(settings).model_validate({**task.preferred(), **given})
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"]))

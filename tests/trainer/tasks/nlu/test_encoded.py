@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from entrypoint.config import read
 from tests.trainer.tasks.nlu.encoders import write_encoder
-from trainer.task import make_task
+from trainer.settings import TrainSettings
+from trainer.task import make_task, with_defaults
 from trainer.tasks.nlu.encoder import Encoder
 from trainer.tasks.nlu.messages import Entity, Message
+from trainer.tasks.nlu.task import NLU
 from trainer.vocabulary import Vocabulary
 
 pytest.importorskip("tokenizers", reason="the extra 'encoder' is not installed")
@@ -73,3 +76,13 @@ def test_without_an_encoder_there_is_nothing_of_it():
     vocabulary = task.grow(Vocabulary(), [], MESSAGES)
     assert task.collate(MESSAGES, vocabulary, None).inputs.dense.shape == (3, 0)
     assert not [name for name in task.build(vocabulary).state_dict() if name.startswith("dense")]
+
+
+def test_an_encoder_has_defaults_of_its_own_and_show_settings_says_so(encoder):
+    plain, encoded = make_task("nlu", {}), make_task("nlu", {"encoder": str(encoder)})
+    assert with_defaults(TrainSettings(), plain).epochs == NLU.defaults["epochs"]
+    assert with_defaults(TrainSettings(), encoded).epochs == NLU.with_encoder["epochs"] < NLU.defaults["epochs"]
+    assert with_defaults(TrainSettings(epochs=3), encoded).epochs == 3
+    told = read(["--task", "nlu", "--set", f"encoder={encoder}", "--show_settings"], {}).table()
+    rows = {line.split()[0]: line.split() for line in told.splitlines()}
+    assert rows["epochs"] == ["epochs", str(NLU.with_encoder["epochs"]), "round", "default", "of", "task", "nlu"]
