@@ -24,7 +24,12 @@ from tests.servers import S3Server, start_s3
 
 OURS, BARE = "perdure, local folder", "bare torch"
 IMPORTS, FETCHING = "its imports alone", "fetching from S3 alone"
-IMPORT = [sys.executable, "-c", "import entrypoint.session, tests.benchmarks.wide_task"]
+IMPORT = """
+import os, entrypoint.session, tests.benchmarks.wide_task
+from pathlib import Path
+from tests.benchmarks.reported import report_and_stop
+report_and_stop(Path(os.environ["BENCHMARK_REPORT"]))
+"""
 TASK = ("--task", f"{Path(__file__).with_name('wide_task.py')}:Wide", "--epochs", "1000", "--keep_last", "2")
 
 
@@ -51,7 +56,7 @@ def tables(options: Options) -> Iterator[Table]:
         checkpoint = next((folder / "run").glob("ckpt_*.pth"))
         bare = [sys.executable, "-m", "tests.benchmarks.bare"]
         commands[BARE] = [*bare, str(checkpoint), str(folder / "data/0.csv"), str(report), str(width)]
-        parts = {IMPORTS: partial(program, IMPORT)}
+        parts = {IMPORTS: partial(resumed, [sys.executable, "-c", IMPORT], report, env)}
         if server is not None:
             parts[FETCHING] = options.child(fetched, f"{server.make_bucket_once('bench')}/run", env=env)
         yield Table(
