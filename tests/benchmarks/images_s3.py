@@ -116,10 +116,12 @@ def webdataset_pass(url: str, names: Sequence[str], warm: bool, num_workers: int
 def litdata_pass(url: str, warm: bool, num_workers: int) -> Figures:
     """Its streaming loader, shuffled; a fresh cache folder is what makes it cold."""
     import litdata
+    from litdata.streaming import downloader
 
     torch.set_num_threads(1)
+    over_http = patch.dict(downloader._OBSTORE_CLIENT_OPTIONS, allow_http=True)  # for which it has no setting
     options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]} if url.startswith("s3:") else {}
-    with tempfile.TemporaryDirectory() as cache_dir:
+    with over_http, tempfile.TemporaryDirectory() as cache_dir:
         where = {"cache_dir": cache_dir, "storage_options": options} if options else {}
         dataset = litdata.StreamingDataset(url, shuffle=True, **where)
         batches: Any = litdata.StreamingDataLoader(
