@@ -66,6 +66,10 @@ class AnywhereStore:
         with self._translated(key):
             return bytes(self._files.cat_file(self._path(key), start=start, end=end))
 
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """As `Store.view`."""
+        return memoryview(self.read(key, start, end))
+
     def put(self, key: str, data: bytes) -> None:
         """UrlError: nothing can be written."""
         self._refuse()

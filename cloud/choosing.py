@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.errors import Damaged
+from cloud.fetched import Fetched
 from cloud.names import CheckpointName
 from cloud.records import FileDigest, Record, Rejected
 from cloud.store import Store
@@ -13,21 +14,31 @@ from cloud.verifying import load_record, read_verified, size_difference, whole_f
 
 MAX_REJECTED = 100
 
+File = Path | Fetched
+
 
 @dataclass(frozen=True)
 class Chosen:
-    """A verified checkpoint. `path` is in `directory` when it is a copy, which the caller may remove, else in place.
+    """A verified checkpoint. `file` is where it lies in a local store, else in memory, for one reading.
 
-    `frozen` is the file of its frozen tensors, where it has some: a copy where `path` is one.
+    `frozen` is that of its frozen tensors, where it has some. `is_copy`: both are copies that the reader removes.
     `lost` are those of its ledger files that are not whole, with the reason: what they said must be found out anew.
     """
 
     record: Record
-    path: Path
-    is_copy: bool
+    file: File
     rejected: tuple[Rejected, ...]
     lost: Mapping[FileDigest, str]
-    frozen: Path | None = None
+    frozen: File | None = None
+    is_copy: bool = False
+
+    def close(self) -> None:
+        """Give up what is in memory, or a copy."""
+        for file in (self.file, self.frozen):
+            if isinstance(file, Fetched):
+                file.close()
+            elif file is not None and self.is_copy:
+                file.unlink(missing_ok=True)
 
 
 class Chooser:
@@ -38,16 +49,13 @@ class Chooser:
     others are not whole. A checkpoint of which a file is in `given_up`, for the reason there, is passed over.
     """
 
-    def __init__(
-        self, store: Store, directory: Path, check: Callable[[], None], given_up: Mapping[FileDigest, str]
-    ) -> None:
+    def __init__(self, store: Store, check: Callable[[], None], given_up: Mapping[FileDigest, str]) -> None:
         self.bad: dict[CheckpointName, str] = {}
         self.rejected: tuple[Rejected, ...] = ()
         self.ledgers: dict[FileDigest, bytes] = {}
         self.lost: dict[FileDigest, str] = {}
         self._given_up = given_up
         self._store = store
-        self._directory = directory
         self._check = check
 
     def choose(self) -> Chosen | None:
@@ -75,16 +83,15 @@ class Chooser:
             )
         if taken is None:
             return None
-        record, (path, *frozen) = taken
-        lost = {file: self.lost[file] for file in record.ledgers if file in self.lost}
-        is_copy = self._store.local_path(record.object.key) is None
-        return Chosen(record, path, is_copy, self.rejected, lost, next(iter(frozen), None))
+        record, (file, *frozen) = taken
+        lost = {ledger: self.lost[ledger] for ledger in record.ledgers if ledger in self.lost}
+        return Chosen(record, file, self.rejected, lost, next(iter(frozen), None))
 
     def _all_rejected(self, found: Survey, newest: CheckpointName | None) -> tuple[Rejected, ...]:
         bad = [Rejected(str(name), reason) for name, reason in self.bad.items()]
         return tuple([*bad, *passed_over(found, newest)][:MAX_REJECTED])
 
-    def _newest(self, found: Survey, *, holes_count: bool) -> tuple[Record, list[Path]] | None:
+    def _newest(self, found: Survey, *, holes_count: bool) -> tuple[Record, list[File]] | None:
         for name in found.newest_first():
             self._check()
             if name in self.bad:
@@ -99,7 +106,7 @@ class Chooser:
                 self.bad[name] = str(error)
         return None
 
-    def _verified(self, name: CheckpointName, found: Survey, *, holes_count: bool) -> tuple[Record, list[Path]]:
+    def _verified(self, name: CheckpointName, found: Survey, *, holes_count: bool) -> tuple[Record, list[File]]:
         record = load_record(self._store, name)
         for file in record.parts:
             _check_size(file, found)
@@ -110,7 +117,7 @@ class Chooser:
             self._check()
             if file not in self.ledgers:
                 self._read_ledger(file, found, holes_count=holes_count)
-        return record, [whole_file(self._store, file, self._directory, self._check) for file in record.parts]
+        return record, [whole_file(self._store, file, self._check) for file in record.parts]
 
     def _read_ledger(self, file: FileDigest, found: Survey, *, holes_count: bool) -> None:
         """Keep a whole one; one that is not is no reason to go back: the data may tell what it said."""

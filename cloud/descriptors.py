@@ -99,7 +99,7 @@ def _locked_file(name: str, folder: int) -> int:
         os.close(file)
 
 
-def write_all(file: int, data: bytes) -> int:
+def write_all(file: int, data: bytes | memoryview) -> int:
     """Write all of `data` to an open file and return its length."""
     rest = memoryview(data).cast("B")
     while rest:

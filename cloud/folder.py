@@ -50,19 +50,18 @@ class OutputFolder:
 
     def choose(
         self,
-        directory: Path,
         check: Callable[[], None],
         *,
         start_over: bool = False,
         given_up: Mapping[FileDigest, str] = NOTHING,
     ) -> Chosen | None:
-        """The newest whole checkpoint, verified; its copy in `directory` where the store is not local.
+        """The newest whole checkpoint, verified; in memory where the store is not local.
 
         Its ledger files may be lost, but none of its files is in `given_up`. None when the folder has no record.
         `check` is called often and may raise. Damaged when there are, or were, records and none can be used: None with
         `start_over`. An error of the store is raised, never a reason to take an older one.
         """
-        chooser = Chooser(self._store, directory, check, given_up)
+        chooser = Chooser(self._store, check, given_up)
         try:
             return chooser.choose()
         except Damaged:

@@ -77,6 +77,10 @@ class LocalStore:
             file.seek(start)
             return file.read() if end is None else file.read(max(0, end - start))
 
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """As `Store.view`."""
+        return memoryview(self.read(key, start, end))
+
     def put(self, key: str, data: bytes) -> None:
         """As `Store.put`."""
         with self.writer(key) as writer:
@@ -225,7 +229,7 @@ class _StagedWriter:
         self._file = file
         self._where = where
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """As `Writer.write`; a full disk says so here already."""
         try:
             return write_all(self._file, data)

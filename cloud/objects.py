@@ -78,17 +78,11 @@ class BucketStore:
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """As `Store.read`."""
-        path = self._path(key)
-        if end is not None and end <= start:
-            self.stat(key)
-            return b""
-        with self.translated(key):
-            try:
-                return self._get(path, start, end)
-            except obstore.exceptions.GenericError as error:
-                if means_past_end(error):
-                    return b""
-                raise
+        return bytes(self._read(key, start, end))
+
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """As `Store.view`: of the memory that the answer came into."""
+        return memoryview(self._read(key, start, end))
 
     def put(self, key: str, data: bytes) -> None:
         """As `Store.put`."""
@@ -139,11 +133,24 @@ class BucketStore:
         """None: nothing here is a file."""
         return None
 
-    def _get(self, path: str, start: int, end: int | None) -> bytes:
+    def _read(self, key: str, start: int, end: int | None) -> "bytes | obstore.Bytes":
+        path = self._path(key)
+        if end is not None and end <= start:
+            self.stat(key)
+            return b""
+        with self.translated(key):
+            try:
+                return self._get(path, start, end)
+            except obstore.exceptions.GenericError as error:
+                if means_past_end(error):
+                    return b""
+                raise
+
+    def _get(self, path: str, start: int, end: int | None) -> "obstore.Bytes":
         if end is not None:
-            return bytes(obstore.get_range(self._backend, path, start=start, end=end))
+            return obstore.get_range(self._backend, path, start=start, end=end)
         options: GetOptions = {"range": {"offset": start}} if start else {}
-        return bytes(obstore.get(self._backend, path, options=options).bytes())
+        return obstore.get(self._backend, path, options=options).bytes()
 
     def _pages(self, prefix: str, start_after: str) -> Iterator[Entry]:
         """What the server lists for a prefix, in its order; perhaps more than asked for."""
@@ -173,10 +180,10 @@ class _UploadWriter:
     def __init__(self, store: BucketStore, key: str, upload: "WritableFile") -> None:
         self._store, self._key, self._upload = store, key, upload
 
-    def write(self, data: bytes, /) -> int:
-        """As `Writer.write`. obstore keeps what it is given until the part is sent, hence the copy."""
+    def write(self, data: bytes | memoryview, /) -> int:
+        """As `Writer.write`. obstore keeps what it is given until the part is sent: what may change is copied."""
         with self._store.translated(self._key, writing=True):
-            return self._upload.write(bytes(data))
+            return self._upload.write(data if memoryview(data).readonly else bytes(data))
 
 
 def _entry(key: str, found: "ObjectMeta") -> Entry:

@@ -63,6 +63,10 @@ class RetryingStore(Wrapped):
         """As of the store inside."""
         return self._repeat(self.inner.read, key, start, end)
 
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """As of the store inside."""
+        return self._repeat(self.inner.view, key, start, end)
+
     def put(self, key: str, data: bytes) -> None:
         """As of the store inside."""
         self._repeat(self.inner.put, key, data)

@@ -23,7 +23,7 @@ class Entry:
 class Writer(Protocol):
     """Where a streamed object's bytes go, in order."""
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """Take all of `data`, which the caller must not change afterwards, and return its length."""
 
 
@@ -54,6 +54,9 @@ class Store(Protocol):
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes [start, end) of one object; all from `start` when `end` is None. Shorter past its end."""
+
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """As `read`, for large ranges: without the copy that `bytes` are, where the store can."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write a small object whole, over whatever was there."""

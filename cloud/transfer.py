@@ -10,10 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from queue import Queue
+
+import numpy as np
 
 from cloud.errors import AccessDenied, Damaged, StoreError, StoreFull, Unreachable
 from cloud.store import Store, Writer
@@ -26,14 +27,14 @@ PART_BYTES = 8 * 2**20
 NUM_PARTS = 6
 NUM_LANES = min(3, os.cpu_count() or 1)
 CHECK_SECONDS = 0.1
-PIECE_BYTES = 2**20
-"""What an upload copies at once. Small: copying holds the interpreter, for which a training step may be waiting."""
-CACHED_BYTES = 2**18
-"""What is digested at once: a copy lies in the processor's cache, which is quicker by more than copying takes."""
-NUM_UNDIGESTED_PIECES = 8
+PIECE_BYTES = 2**19
+"""What is copied and digested at once: a copy lies in the processor's cache, quicker by more than copying takes."""
 UPLOAD_PAUSES_SECONDS = (2.0, 8.0)
 
 _log = logging.getLogger(__name__)
+
+
+Data = bytes | memoryview
 
 
 def no_check() -> None:
@@ -49,7 +50,7 @@ class Digester:
         self._hashes: dict[int, hashlib._Hash] = {}
         self._lock = threading.Lock()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Data) -> None:
         """Take the bytes that follow those before."""
         view = memoryview(data)
         while view:
@@ -57,12 +58,12 @@ class Digester:
             self.update_at(self.size, view[:room])
             view = view[room:]
 
-    def update_at(self, start: int, data: bytes | memoryview) -> None:
+    def update_at(self, start: int, data: Data) -> None:
         """Take bytes of one span: those of a span in order, spans in any order and each from any one thread."""
         number = start // self._span_bytes
         if number not in self._hashes:
             self._hashes[number] = hashlib.sha256()
-        for piece in _copies(data, CACHED_BYTES):
+        for piece in _copies(data) if len(data) > PIECE_BYTES else (data,):
             self._hashes[number].update(piece)
         with self._lock:
             self.size += len(data)
@@ -93,31 +94,49 @@ def fetch(
     `check` is called every 0.1 s and may raise. After any exception there is no file. Raises Damaged when the object
     has another size, StoreFull when the disk is full, FileExistsError when `path` is there already.
     """
+    ranges = _ranges(store, key, size)
     with _NewFile(path) as file:
 
-        def part(start: int, end: int) -> bytes:
-            # One byte more than there should be shows an object that has grown.
-            data = store.read(key, start, end + 1 if end == size else end)
-            if len(data) != end - start:
-                raise Damaged(f"{key} in {store.url}: not the {size} bytes it was listed or recorded with")
+        def part(start: int, end: int) -> memoryview:
+            data = ranges(start, end)
             file.write_at(start, data)
             return data
 
         _digest_parts(part, size, digester, check)
 
 
+def fetch_parts(
+    store: Store, key: str, *, size: int, digester: Digester, check: Callable[[], None] = no_check
+) -> list[memoryview]:
+    """An object of `size` bytes as parts of PART_BYTES in memory. Raises, digests, and calls `check`, as `fetch`."""
+    ranges, parts = _ranges(store, key, size), dict[int, memoryview]()
+
+    def part(start: int, end: int) -> memoryview:
+        parts[start] = data = ranges(start, end)
+        return data
+
+    _digest_parts(part, size, digester, check)
+    return [parts[start] for start in sorted(parts)]
+
+
 def digest_object(
     store: Store, key: str, *, size: int, digester: Digester, check: Callable[[], None] = no_check
 ) -> None:
     """Digest an object of `size` bytes as it arrives, without keeping it. Raises, and calls `check`, as `fetch`."""
+    _digest_parts(_ranges(store, key, size), size, digester, check)
 
-    def part(start: int, end: int) -> bytes:
-        data = store.read(key, start, end + 1 if end == size else end)
+
+def _ranges(store: Store, key: str, size: int) -> Callable[[int, int], memoryview]:
+    """What gives the bytes [start, end) of an object of `size` bytes; Damaged when there are others."""
+
+    def read(start: int, end: int) -> memoryview:
+        # One byte more than there should be shows an object that has grown.
+        data = store.view(key, start, end + 1 if end == size else end)
         if len(data) != end - start:
             raise Damaged(f"{key} in {store.url}: not the {size} bytes it was listed or recorded with")
         return data
 
-    _digest_parts(part, size, digester, check)
+    return read
 
 
 def digest_file(path: Path, *, size: int, digester: Digester, check: Callable[[], None] = no_check) -> None:
@@ -157,7 +176,8 @@ def upload(
 
 
 def _upload_once(store: Store, key: str, produce: Callable[[Writer], None]) -> Digester:
-    with store.writer(key) as raw, closing(_DigestingWriter(raw)) as writer:
+    with store.writer(key) as raw:
+        writer = _DigestingWriter(raw)
         try:
             produce(writer)
         except Exception:
@@ -170,24 +190,22 @@ def _upload_once(store: Store, key: str, produce: Callable[[Writer], None]) -> D
 
 
 class _DigestingWriter:
-    """Hands bytes over that nobody else can change, and digests them in a thread of its own meanwhile.
+    """Hands bytes over that nobody else can change, digested while their copy lies in the processor's cache.
 
-    After a failed write every other one fails. The digests are all there after `close`.
+    After a failed write every other one fails.
     """
 
     def __init__(self, raw: Writer) -> None:
         self.digester = Digester(chunked=True)
         self.failure: BaseException | None = None
         self._raw = raw
-        self._undigested: Queue[bytes | None] = Queue(NUM_UNDIGESTED_PIECES)
-        self._digested = in_background(self._digest, "digest")
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: Data, /) -> int:
         if self.failure is not None:
             raise self.failure
         try:
-            for piece in _as_bytes(data):
-                self._undigested.put(piece)
+            for piece in _as_immutable(data):
+                self.digester.update(piece)
                 self._raw.write(piece)
         except BaseException as error:
             self.failure = error
@@ -197,27 +215,22 @@ class _DigestingWriter:
     def flush(self) -> None:
         """Nothing is kept back; torch.save calls it."""
 
-    def close(self) -> None:
-        """Wait for the digests."""
-        self._undigested.put(None)
-        self._digested.result()
 
-    def _digest(self) -> None:
-        while (piece := self._undigested.get()) is not None:
-            self.digester.update(piece)
+def _as_immutable(data: Data) -> Iterable[Data]:
+    """The same bytes as nobody else can change them, in pieces: a large tensor's memory is never there twice."""
+    return (data,) if type(data) is bytes else _copies(data)
 
 
-def _as_bytes(data: bytes) -> Iterable[bytes]:
-    """The same bytes as immutable objects, in pieces, so that a large tensor's memory is never there twice."""
-    return (data,) if type(data) is bytes else _copies(memoryview(data).cast("B"), PIECE_BYTES)
+def _copies(data: Data) -> Iterator[memoryview]:
+    """Read-only copies, PIECE_BYTES each. NumPy does not hold the interpreter, for which a step may be waiting."""
+    source = np.frombuffer(data, np.uint8)
+    for start in range(0, len(source), PIECE_BYTES):
+        copy = source[start : start + PIECE_BYTES].copy()
+        copy.flags.writeable = False
+        yield copy.data
 
 
-def _copies(data: bytes | memoryview, num_bytes: int) -> Iterable[bytes]:
-    view = memoryview(data)
-    return (bytes(view[start : start + num_bytes]) for start in range(0, len(view), num_bytes))
-
-
-def _digest_parts(part: Callable[[int, int], bytes], size: int, digester: Digester, check: Callable[[], None]) -> None:
+def _digest_parts(part: Callable[[int, int], Data], size: int, digester: Digester, check: Callable[[], None]) -> None:
     """Digest what `part(start, end)` returns, in lanes: a span is digested in order, spans side by side.
 
     Lanes because one core digests 0.2-2 GB/s, less than a network can bring.
@@ -234,9 +247,9 @@ def _digest_parts(part: Callable[[int, int], bytes], size: int, digester: Digest
     _wait({in_background(lane, "transfer") for _ in range(num_lanes)}, check)
 
 
-def _ahead(part: Callable[[int, int], bytes], span: tuple[int, int], num_parts: int) -> Iterator[tuple[int, bytes]]:
+def _ahead(part: Callable[[int, int], Data], span: tuple[int, int], num_parts: int) -> Iterator[tuple[int, Data]]:
     """The parts of a span with their starts, in order; up to `num_parts` are on their way or waiting."""
-    pending: deque[tuple[int, Future[bytes]]] = deque()
+    pending: deque[tuple[int, Future[Data]]] = deque()
     for start in range(span[0], max(span[1], span[0] + 1), PART_BYTES):
         stop = min(start + PART_BYTES, span[1])
         pending.append((start, in_background(partial(part, start, stop), "transfer")))
@@ -275,7 +288,7 @@ class _NewFile:
         if kind is not None:
             self._path.unlink(missing_ok=True)
 
-    def write_at(self, start: int, data: bytes) -> None:
+    def write_at(self, start: int, data: memoryview) -> None:
         """Write all of `data` there; ValueError when the file is closed: nobody waits for this part any more."""
         # The kernel lets one thread at a time write to a file anyway: the lock costs nothing.
         with self._lock, file_errors(self._path):

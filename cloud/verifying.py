@@ -1,15 +1,17 @@
 """Reading files of the output folder and comparing every byte with the digests in a record."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from cloud.errors import Damaged, StoreError
+from cloud.fetched import Fetched
 from cloud.names import CheckpointName
 from cloud.records import FileDigest, Record
 from cloud.sealed import load
 from cloud.store import Store
-from cloud.transfer import Digester, digest_file, digest_object, fetch
+from cloud.transfer import Digester, digest_file, digest_object, fetch_parts
 
 MAX_LEDGER_BYTES = 2**30
 
@@ -36,24 +38,13 @@ def read_verified(store: Store, file: FileDigest) -> bytes:
     return twice(lambda: _read(store, file))
 
 
-def fetch_verified(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
-    """Copy a file to `path`, which is only left there when every byte is right. Damaged after a second try."""
-    try:
-        twice(lambda: _fetch(store, file, path, check))
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def whole_file(store: Store, file: FileDigest, directory: Path, check: Callable[[], None]) -> Path:
-    """The verified file where it is, or a copy in `directory`. Damaged when it is still wrong the second time."""
+def whole_file(store: Store, file: FileDigest, check: Callable[[], None]) -> Path | Fetched:
+    """The verified file where it is, or fetched into memory. Damaged when it is still wrong the second time."""
     path = store.local_path(file.key)
     if path is not None:
         verify_in_place(store, file, path, check)
         return path
-    copy = directory / file.key.rpartition("/")[2]
-    fetch_verified(store, file, copy, check)
-    return copy
+    return twice(lambda: _fetched(store, file, check))
 
 
 def verify_in_place(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
@@ -82,10 +73,9 @@ def size_difference(size: int, expected: int) -> str:
 def twice(read: Callable[[], Result]) -> Result:
     """What `read` returns; Damaged only when it comes twice."""
     # The way here can damage bytes too; only what stays wrong is wrong over there.
-    try:
+    with suppress(Damaged):  # whose frames hold what was read: they are gone before it is read again
         return read()
-    except Damaged:
-        return read()
+    return read()
 
 
 def _read(store: Store, file: FileDigest) -> bytes:
@@ -96,11 +86,11 @@ def _read(store: Store, file: FileDigest) -> bytes:
     return data
 
 
-def _fetch(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:
-    path.unlink(missing_ok=True)
+def _fetched(store: Store, file: FileDigest, check: Callable[[], None]) -> Fetched:
     digester = Digester(chunked=True)
-    fetch(store, file.key, path, size=file.size, digester=digester, check=check)
+    parts = fetch_parts(store, file.key, size=file.size, digester=digester, check=check)
     _compare(file, digester)
+    return Fetched(file.key.rpartition("/")[2], parts)
 
 
 def _digest(store: Store, file: FileDigest, path: Path, check: Callable[[], None]) -> None:

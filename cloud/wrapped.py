@@ -35,6 +35,10 @@ class Wrapped:
         """As of the store inside."""
         return self.inner.read(key, start, end)
 
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """What `read` gives: whoever changes that changes this too."""
+        return memoryview(self.read(key, start, end))
+
     def put(self, key: str, data: bytes) -> None:
         """As of the store inside."""
         self.inner.put(key, data)
@@ -70,5 +74,11 @@ class Counted(Wrapped):
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """From the store inside, counted."""
         data = self.inner.read(key, start, end)
+        self._count(len(data))
+        return data
+
+    def view(self, key: str, start: int, end: int) -> memoryview:
+        """From the store inside, counted."""
+        data = self.inner.view(key, start, end)
         self._count(len(data))
         return data

@@ -1,10 +1,10 @@
 """What no store took, saved on this machine: an output folder by itself, which the next submission here finds."""
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cloud.folder import Chosen, OutputFolder
 from cloud.held import HeldFolder
 from cloud.names import frozen_digest
 from cloud.open import open_store
+from cloud.records import FileDigest
 from cloud.store import Store, Writer
 from cloud.transfer import PART_BYTES
 from cloud.urls import parse_url
@@ -54,7 +55,7 @@ class Aside:
             return chosen
         store = self.open()
         try:
-            found = self._found(folder, store, scratch, check)
+            found = self._found(folder, store, check)
         except (Damaged, FileNotFoundError) as error:
             why = f"{error.filename}: {error.strerror}" if isinstance(error, FileNotFoundError) else error
             console.warning(f"passed over what is saved in {self.path}: {why}; remove that folder when it is of no use")
@@ -65,11 +66,11 @@ class Aside:
         self._remove(store, found)
         return chosen
 
-    def _found(self, folder: HeldFolder, store: Store, scratch: Path, check: Callable[[], None]) -> Chosen | None:
+    def _found(self, folder: HeldFolder, store: Store, check: Callable[[], None]) -> Chosen | None:
         """What is saved here, whole and of this folder; None for nothing. Damaged or FileNotFoundError else."""
         reading = OutputFolder(store)
         try:
-            found = reading.choose(scratch, check)
+            found = reading.choose(check)
         except Damaged as error:
             raise Damaged(reading.rejected[0].reason) from error  # without the advice, which is for an output folder
         if found is None:
@@ -94,13 +95,13 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
     for file in old.ledgers:
         if file not in found.lost:
             folder.put_back_ledger(file, store.read(file.key))
-    frozen = None
-    if old.frozen is not None and found.frozen is not None:
-        frozen = folder.keep_frozen(frozen_digest(old.frozen.key) or "", partial(_copy, found.frozen))
+    paths, frozen = [_path(store, file) for file in old.parts], None
+    if old.frozen is not None:
+        frozen = folder.keep_frozen(frozen_digest(old.frozen.key) or "", partial(_copy, paths[1]))
     record = folder.publish(
         old.epoch,
         old.place.step,
-        partial(_copy, found.path),
+        partial(_copy, paths[0]),
         global_step=old.global_step,
         round=old.round,
         ledgers=old.ledgers,
@@ -111,11 +112,17 @@ def _committed(folder: HeldFolder, store: Store, found: Chosen, scratch: Path, b
         learning_rate=old.learning_rate,
     )
     store.delete(old.place.record_key)  # before its object goes: a record always names bytes that are there
-    path = scratch / record.object.key
-    shutil.move(found.path, path)
-    frozen_copy = None if found.frozen is None else Path(shutil.move(found.frozen, scratch / found.frozen.name))
+    names = [file.key.rpartition("/")[2] for file in record.parts]
+    copy, *more = [Path(shutil.move(path, scratch / name)) for path, name in zip(paths, names, strict=True)]
     rejected = before.rejected if before else ()
-    return replace(found, record=record, path=path, frozen=frozen_copy, is_copy=True, rejected=rejected, lost={})
+    return Chosen(record, copy, rejected, {}, next(iter(more), None), is_copy=True)
+
+
+def _path(store: Store, file: FileDigest) -> Path:
+    path = store.local_path(file.key)
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file", file.key)
+    return path
 
 
 def _copy(path: Path, writer: Writer) -> None:

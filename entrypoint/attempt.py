@@ -48,7 +48,7 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
     Raises ClaimHeld, leaving no trace, when another attempt is alive.
     """
     reading = OutputFolder(Counted(output, report.fetched))
-    predownload = partial(_predownload, reading, config, scratch, report, stop)
+    predownload = partial(_predownload, reading, config, report, stop)
     early = in_background(predownload, "predownload")
     with report.phase("claim"):
         timeout_seconds = config.claim_timeout_seconds
@@ -65,6 +65,8 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
         report.told_removed |= _removed_before(output, held.number)
         chosen = result_of(early, stop.check)
         if not reading.is_newest(chosen):  # what was fetched before the claim counts only if it is still the newest
+            if chosen is not None:
+                chosen.close()
             chosen = predownload()
         folder = HeldFolder(output, held, chosen.record if chosen else None, reading.ledgers)
         chosen = Aside(config).take_back(folder, chosen, scratch, stop.check, report.console)
@@ -90,13 +92,12 @@ def _last_words(held: Claim, config: JobConfig, report: Report, stop: Stop) -> N
 def _predownload(
     reading: OutputFolder,
     config: JobConfig,
-    scratch: Path,
     report: Report,
     stop: Stop,
     given_up: Mapping[FileDigest, str] = NOTHING,
 ) -> Chosen | None:
     with report.phase("predownload"), report.fetching():
-        return reading.choose(scratch, stop.check, start_over=config.start_over, given_up=given_up)
+        return reading.choose(stop.check, start_over=config.start_over, given_up=given_up)
 
 
 def _removed_before(output: Store, number: int) -> set[str]:

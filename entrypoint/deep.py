@@ -1,7 +1,5 @@
 """`perdure verify --deep`: a checkpoint is loaded as a submission would load it, and compared with its record."""
 
-from pathlib import Path
-
 from cloud.errors import Damaged
 from cloud.records import Record
 from cloud.store import Store
@@ -12,23 +10,15 @@ from trainer.checkpoint import Payload
 from trainer.errors import CheckpointError
 
 
-def load(store: Store, record: Record, scratch: Path, stop: Stop) -> Payload:
-    """The content of a checkpoint whose bytes are right; in `scratch` nothing is left of it."""
-    paths: list[Path] = []
-    try:
-        for file in record.parts:
-            paths.append(whole_file(store, file, scratch, stop.check))
-        return checkpoint.read(*paths)
-    finally:
-        for path in paths:
-            if path.parent == scratch:
-                path.unlink()
+def load(store: Store, record: Record, stop: Stop) -> Payload:
+    """The content of a checkpoint whose bytes are right."""
+    return checkpoint.read(*(whole_file(store, file, stop.check) for file in record.parts))
 
 
-def check(store: Store, record: Record, scratch: Path, stop: Stop) -> None:
+def check(store: Store, record: Record, stop: Stop) -> None:
     """Damaged when a checkpoint cannot be loaded, holds what is not finite, or something else than its record says."""
     try:
-        problem = _problem(load(store, record, scratch, stop), record)
+        problem = _problem(load(store, record, stop), record)
     except CheckpointError as error:
         problem = str(error)
     if problem:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -32,9 +31,7 @@ class Initial:
     state: TrainState
 
 
-def initial(
-    config: JobConfig, task: Task, device: torch.device, scratch: Path, check: Callable[[], None]
-) -> Initial | None:
+def initial(config: JobConfig, task: Task, device: torch.device, check: Callable[[], None]) -> Initial | None:
     """The state of the run that --init_from names, as untrained in this folder; None when none is named.
 
     SettingsError when there is no checkpoint; Incompatible, with setting, found and expected, when it does not fit.
@@ -42,7 +39,7 @@ def initial(
     if not config.init_from:
         return None
     url = without_credentials(config.init_from)
-    chosen = _newest(config, url, scratch, check)
+    chosen = _newest(config, url, check)
     payload = payload_of(chosen)
     _check_task(config, task, payload, url)
     try:
@@ -52,12 +49,12 @@ def initial(
     return Initial(origin=f"{chosen.record.name} of {url}", state=state)
 
 
-def _newest(config: JobConfig, url: str, scratch: Path, check: Callable[[], None]) -> Chosen:
+def _newest(config: JobConfig, url: str, check: Callable[[], None]) -> Chosen:
     if is_same(str(config.init_from), config.train_url):
         raise SettingsError(f"--init_from {url}: is --train_url itself, which is continued without it; leave it out")
     chosen = None
     with suppress(NoSuchBucket):
-        chosen = OutputFolder(open_store(str(config.init_from), options(config))).choose(scratch, check)
+        chosen = OutputFolder(open_store(str(config.init_from), options(config))).choose(check)
     if chosen is None:
         raise SettingsError(f"--init_from {url}: no checkpoint there; name the output folder of a run")
     return chosen

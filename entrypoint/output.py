@@ -71,7 +71,7 @@ class _Stdout:
     def __init__(self) -> None:
         self._gone = False
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         if not self._gone:
             try:
                 sys.stdout.buffer.write(data)

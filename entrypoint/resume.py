@@ -1,7 +1,7 @@
 """Continuing from the checkpoint that was chosen, ours or somebody's own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,9 @@ def resume(attempt: Attempt, task: Task, config: JobConfig, device: torch.device
 
 
 def payload_of(chosen: Chosen) -> Payload:
-    """The content of a verified checkpoint, whose copy on this machine is removed."""
-    payload = checkpoint.read(chosen.path, chosen.frozen)
-    if chosen.is_copy:
-        for path in filter(None, (chosen.path, chosen.frozen)):
-            path.unlink()
-    return payload
+    """The content of a verified checkpoint, of which nothing else stays on this machine."""
+    with closing(chosen):
+        return checkpoint.read(chosen.file, chosen.frozen)
 
 
 def _state(

@@ -42,9 +42,7 @@ from trainer.vocabulary import Vocabulary
 from trainer.world import World
 
 
-def retrain(
-    records: Sequence[Record], store: Store, scratch: Path, config: JobConfig, stop: Stop, console: Console
-) -> None:
+def retrain(records: Sequence[Record], store: Store, config: JobConfig, stop: Stop, console: Console) -> None:
     """Train from the checkpoint before the newest of `records` (all whole, newest first) to the newest, in memory.
 
     Task and settings are those of the checkpoints. Damaged names the first tensor that differs.
@@ -56,8 +54,8 @@ def retrain(
     record = records[0]
     ledger = read_ledger(OutputFolder(store), record)
     base = _base(records, store, ledger)
-    goal = load(store, record, scratch, stop)
-    start = None if base is None else load(store, base, scratch, stop)
+    goal = load(store, record, stop)
+    start = None if base is None else load(store, base, stop)
     ledger = read_ledger(OutputFolder(store), record)
     with (
         _again(config, goal, start, ledger, stop) as again,

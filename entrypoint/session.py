@@ -88,7 +88,7 @@ class Session:
         if found.state is not None:
             self._set_state(found.state)
         elif found.adopted is None:
-            self._initial = initial(self._config, self.task, self.device, scratch, self._stop.check)
+            self._initial = initial(self._config, self.task, self.device, self._stop.check)
         self._report.resumed(found.name, found.rejected, self._initial.origin if self._initial else "")
         if found.healed is not None and found.state is not None:
             self._publish(found.state, found.healed.metrics if found.healed.whole_epoch else None)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console as Screen
@@ -14,7 +13,6 @@ from cloud.errors import Damaged, NoSuchBucket
 from cloud.findings import Finding
 from cloud.open import open_store
 from cloud.records import Record
-from cloud.scratch import scratch_directory
 from cloud.store import Store
 from cloud.urls import without_credentials
 from entrypoint.console import Console
@@ -31,28 +29,27 @@ def run(config: JobConfig, stop: Stop, console: Console) -> int:
 
     Raises Damaged where something is wrong, or nothing is there.
     """
-    with scratch_directory() as scratch:
-        try:
-            store = open_store(config.train_url, options(config))
-            audit = Audit(store, stop.check, _deep(store, scratch, stop) if config.deep else None)
-            findings = _look(audit, console)
-        except NoSuchBucket as error:
-            raise Damaged(_nothing(config)) from error
-        if not findings:
-            raise Damaged(_nothing(config))
-        _tell(findings, console)
-        if config.retrain:
-            from entrypoint.retrain import retrain
+    try:
+        store = open_store(config.train_url, options(config))
+        audit = Audit(store, stop.check, _deep(store, stop) if config.deep else None)
+        findings = _look(audit, console)
+    except NoSuchBucket as error:
+        raise Damaged(_nothing(config)) from error
+    if not findings:
+        raise Damaged(_nothing(config))
+    _tell(findings, console)
+    if config.retrain:
+        from entrypoint.retrain import retrain
 
-            retrain(audit.whole, store, scratch, config, stop, console)
-        _conclude(audit, findings, console)
+        retrain(audit.whole, store, config, stop, console)
+    _conclude(audit, findings, console)
     return 0
 
 
-def _deep(store: Store, scratch: Path, stop: Stop) -> Callable[[Record], None]:
+def _deep(store: Store, stop: Stop) -> Callable[[Record], None]:
     from entrypoint.deep import check  # torch takes seconds
 
-    return lambda record: check(store, record, scratch, stop)
+    return lambda record: check(store, record, stop)
 
 
 def _nothing(config: JobConfig) -> str:

@@ -5,6 +5,7 @@ The file is one dict with the keys that users of the published pattern know (`ne
 """
 
 import math
+import os
 import pickle
 import struct
 import warnings
@@ -87,8 +88,10 @@ def last_learning_rate(payload: Mapping[str, Any]) -> float | None:
     return None if left_out else max(known, default=None)
 
 
-def read(path: Path, frozen: Path | None = None) -> Payload:
+def read(path: Path | IO[bytes], frozen: Path | IO[bytes] | None = None) -> Payload:
     """The content of a checkpoint file on the CPU; CheckpointError when it is none. Runs no code from the file.
+
+    An open file is read from its beginning to its end, apart from a look at its end.
 
     `frozen` is the file of its frozen tensors, where it has some; they join `net`.
     """
@@ -104,7 +107,7 @@ def read(path: Path, frozen: Path | None = None) -> Payload:
         raise CheckpointError(f"{path.name}: {error}") from error
 
 
-def _joined(payload: Payload, frozen: Path | None) -> Payload:
+def _joined(payload: Payload, frozen: Path | IO[bytes] | None) -> Payload:
     """With the frozen tensors, whose file's name begins as the digest of its content."""
     if frozen is None or not str(payload.frozen).startswith(frozen.name.partition("-")[0]):
         found = "none" if frozen is None else frozen.name
@@ -115,7 +118,7 @@ def _joined(payload: Payload, frozen: Path | None) -> Payload:
     return replace(payload, net={**tensors, **payload.net})
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path | IO[bytes]) -> Any:
     _check_size(path)
     try:
         with warnings.catch_warnings():  # torch warns of what it then cannot read anyway
@@ -125,13 +128,21 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path.name}: torch.load cannot read it: {_reason(error)}") from error
 
 
-def _check_size(path: Path) -> None:
+def _check_size(path: Path | IO[bytes]) -> None:
     """torch.save stores what it writes as it is; what is packed, or there twice, could become any size in memory."""
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        if is_packed or sum(member.file_size for member in members) > path.stat().st_size:
+        if is_packed or sum(member.file_size for member in members) > _size(path):
             raise CheckpointError(f"{path.name}: its content is compressed, which torch.save never does")
+
+
+def _size(path: Path | IO[bytes]) -> int:
+    if isinstance(path, Path):
+        return path.stat().st_size
+    size = path.seek(0, os.SEEK_END)
+    path.seek(0)
+    return size
 
 
 def _reason(error: Exception) -> str:

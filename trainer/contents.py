@@ -55,9 +55,9 @@ def digest_of(content: Any) -> str:
 def _digest(value: Any, digest: "hashlib._Hash") -> None:
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        content = _bytes(value).numpy().data
+        content = _bytes(value).numpy()
         for start in range(0, len(content), PIECE_BYTES):
-            digest.update(bytes(content[start : start + PIECE_BYTES]))
+            digest.update(content[start : start + PIECE_BYTES].copy().data)
     elif isinstance(value, Mapping):
         for name, item in value.items():
             digest.update(f"{name!r}:".encode())

@@ -119,7 +119,7 @@ class Discarding(Wrapped):
 
 
 class _Nowhere:
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         return len(data)
 
 

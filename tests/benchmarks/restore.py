@@ -69,7 +69,7 @@ def ours(url: str, num_bytes: int, verifies: bool) -> Figures:
     task = layers(num_bytes)
 
     def restore(scratch: Path) -> TrainState:
-        chosen = OutputFolder(open_store(url)).choose(scratch, no_check)
+        chosen = OutputFolder(open_store(url)).choose(no_check)
         assert chosen is not None
         return restored(task, payload_of(chosen), Vocabulary(), SETTINGS, CPU)
 

@@ -46,7 +46,7 @@ def writes(data: bytes) -> Produce:
     return lambda writer: writer.write(data)
 
 
-def test_a_commit_is_an_object_and_a_record_that_agree(store: Store, tmp_path: Path) -> None:
+def test_a_commit_is_an_object_and_a_record_that_agree(store: Store) -> None:
     folder = HeldFolder(store, claimed(store))
     first, second = publish(folder, 1), publish(folder, 1, 150)
     assert checkpoints(store) == ["ckpt_1-a1.json", "ckpt_1-a1.pth", "ckpt_1_150-a1.json", "ckpt_1_150-a1.pth"]
@@ -130,7 +130,7 @@ def test_a_record_that_is_read_back_cut_short_is_read_again(local: Store) -> Non
     assert publish(folder, 1).name == "ckpt_1-a1"
 
 
-def test_an_object_whose_record_is_uncertain_is_not_written_again(local: Store, tmp_path: Path) -> None:
+def test_an_object_whose_record_is_uncertain_is_not_written_again(local: Store) -> None:
     """The record may be there already, and would name other bytes."""
 
     class Silent(Wrapped):
@@ -153,11 +153,11 @@ def test_an_object_whose_record_is_uncertain_is_not_written_again(local: Store, 
     Silent.silent = False
     publish(folder, 1, data=b"other bytes, as torch may write the same tensors differently")
     assert local.read("ckpt_1-a1.pth") == b"these bytes"
-    got = OutputFolder(local).choose(tmp_path, no_check)
+    got = OutputFolder(local).choose(no_check)
     assert got is not None and got.rejected == ()
 
 
-def test_the_object_of_a_record_that_may_be_there_stays_when_the_claim_is_lost(local: Store, tmp_path: Path) -> None:
+def test_the_object_of_a_record_that_may_be_there_stays_when_the_claim_is_lost(local: Store) -> None:
     class Silent(Wrapped):
         """Creates a record, and then gives no answer about it."""
 
@@ -177,7 +177,7 @@ def test_the_object_of_a_record_that_may_be_there_stays_when_the_claim_is_lost(l
     claimed(local)
     with pytest.raises(ClaimLost):
         publish(folder, 1)
-    got = OutputFolder(local).choose(tmp_path, no_check)
+    got = OutputFolder(local).choose(no_check)
     assert got is not None and got.record.name == "ckpt_1-a1" and got.rejected == ()
 
 
@@ -201,12 +201,12 @@ def test_taken_by_nothing_means_that_it_is_worth_another_try(local: Store) -> No
 
 
 @pytest.mark.parametrize("wrapped", [Doubling, PutOnly], ids=["doubled", "put only"])
-def test_commits_on_other_stores(local: Store, tmp_path: Path, wrapped: Callable[[Store], Store]) -> None:
+def test_commits_on_other_stores(local: Store, wrapped: Callable[[Store], Store]) -> None:
     store = wrapped(local)
     folder = held(store)
     publish(folder, 1)
     publish(folder, 2)
-    got = OutputFolder(store).choose(tmp_path, no_check)
+    got = OutputFolder(store).choose(no_check)
     assert got is not None and got.record.name == "ckpt_2-a1"
 
 
@@ -372,7 +372,7 @@ def test_after_any_history_the_newest_is_whole_and_what_should_be_kept_is(
             folder.claim.finish(DONE)
             folder = HeldFolder(store, claimed(store), parent=committed[-1])
     folder.prune(keeping)
-    got = OutputFolder(store).choose(tmp_path_factory.mktemp("copy"), no_check)
+    got = OutputFolder(store).choose(no_check)
     assert (got and got.record) == (committed[-1] if committed else None)
     there = {record.name for record in OutputFolder(store).records()}
     whole_ones = [record for record in committed if record.whole_epoch]
@@ -390,7 +390,7 @@ def score(record: Record) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def test_a_late_record_of_a_paused_attempt_never_comes_first(store: Store, tmp_path: Path) -> None:
+def test_a_late_record_of_a_paused_attempt_never_comes_first(store: Store) -> None:
     """Stopped between its check and its put, the old attempt adds one record: below all of its successor's."""
     old = held(store)
     publish(old, 5)
@@ -407,5 +407,5 @@ def test_a_late_record_of_a_paused_attempt_never_comes_first(store: Store, tmp_p
     publish(new, 6, data=b"the successor's own epoch 6")
     for key, data in records:
         store.create(key, data)
-    got = OutputFolder(store).choose(tmp_path, no_check)
+    got = OutputFolder(store).choose(no_check)
     assert got is not None and got.record.place == CheckpointName(2, 6)

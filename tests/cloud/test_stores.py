@@ -18,7 +18,7 @@ from cloud.open import StoreOptions, open_store
 from cloud.records import FileDigest
 from cloud.store import Store, Writer
 from cloud.transfer import no_check, upload
-from cloud.verifying import fetch_verified
+from cloud.verifying import whole_file
 from tests.servers import AzureServer, S3Server
 from trainer.checkpoint import write
 
@@ -310,9 +310,7 @@ def test_of_creates_by_several_processes_exactly_one_wins(
     assert sorted(itertools.chain(*won)) == sorted(expected)
 
 
-def test_a_state_of_many_small_and_some_large_tensors_is_the_same_though_its_memory_is_used_again(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_state_of_many_small_and_some_large_tensors_is_the_same_though_its_memory_is_used_again(store: Store) -> None:
     sizes = [*range(600), PART_BYTES // 4 + 1, 5 * 10**6]
     state = {str(size): torch.arange(size, dtype=torch.float32) for size in sizes}
     expected = {name: tensor.clone() for name, tensor in state.items()}
@@ -324,7 +322,6 @@ def test_a_state_of_many_small_and_some_large_tensors_is_the_same_though_its_mem
 
     digester = upload(store, "state.pth", produce, pauses_seconds=())
     file = FileDigest(key="state.pth", size=digester.size, chunks=digester.chunks())
-    fetch_verified(store, file, tmp_path / "copy.pth", no_check)
-    found = torch.load(tmp_path / "copy.pth", weights_only=True)
+    found = torch.load(whole_file(store, file, no_check), weights_only=True)
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

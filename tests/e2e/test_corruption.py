@@ -100,9 +100,9 @@ def submit(data: Path, run: Path, *more: str) -> tuple[int, str]:
 
 def newest(run: Path) -> dict[str, Any]:
     folder = OutputFolder(open_store(str(run)))
-    chosen = folder.choose(run, no_check)
+    chosen = folder.choose(no_check)
     assert chosen is not None and not chosen.lost
-    content = torch.load(chosen.path, weights_only=True)
+    content = torch.load(chosen.file, weights_only=True)
     assert isinstance(content, dict)
     return content
 
@@ -176,9 +176,10 @@ def test_what_is_damaged_is_found_and_the_newest_that_is_whole_is_chosen(
     changed = all_files(run) ^ all_files(folders.run)
     changed |= {path for path in all_files(run) & all_files(folders.run) if differs(run, folders.run, path)}
     store = open_store(str(run))
-    chosen = OutputFolder(store).choose(run, no_check)
+    chosen = OutputFolder(store).choose(no_check)
     assert chosen is not None
-    assert chosen.path.read_bytes() == (folders.run / chosen.path.name).read_bytes(), "nothing damaged is continued"
+    assert isinstance(chosen.file, Path)
+    assert chosen.file.read_bytes() == (folders.run / chosen.file.name).read_bytes(), "nothing damaged is continued"
     assert {file.key for file in chosen.lost} <= changed
     names = {path.rpartition(".")[0] if path.startswith("ckpt") else path for path in changed}
     found = {one.key: one for one in Audit(store, no_check).run()}

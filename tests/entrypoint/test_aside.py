@@ -68,7 +68,7 @@ def check_continued(ground: Ground) -> None:
     taken = ground.take_back()
     assert taken is not None and (taken.record.name, dict(taken.lost)) == ("ckpt_0_5-a2", {})
     assert not ground.aside.path.exists()
-    again = OutputFolder(ground.store).choose(ground.scratch, lambda: None)
+    again = OutputFolder(ground.store).choose(lambda: None)
     assert again is not None and (again.record, dict(again.lost)) == (taken.record, {})
 
 

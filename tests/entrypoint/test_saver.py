@@ -90,9 +90,9 @@ def test_what_no_store_takes_is_saved_on_this_machine(store: Store, held: Claim,
         saver.wait()
     assert names(store) == []
     (aside,) = (tmp_path / "cache" / "unpublished").iterdir()
-    chosen = OutputFolder(open_store(str(aside))).choose(tmp_path, lambda: None)
+    chosen = OutputFolder(open_store(str(aside))).choose(lambda: None)
     assert chosen is not None and chosen.record.name == "ckpt_0_7-a1"
-    assert torch.equal(torch.load(chosen.path, weights_only=True)["net"]["weight"], torch.full((3,), 7.0))
+    assert torch.equal(torch.load(chosen.file, weights_only=True)["net"]["weight"], torch.full((3,), 7.0))
     assert sorted(path.name for path in aside.glob("ckpt_*")) == ["ckpt_0_7-a1.json", "ckpt_0_7-a1.pth"]
 
 
@@ -107,7 +107,7 @@ def test_what_is_frozen_is_saved_on_this_machine_too_when_the_store_is_gone(
         saver.wait()
     assert f"{store.url}: no such folder; create it or mend the path; the newest state" in str(raised.value)
     (aside,) = (tmp_path / "cache" / "unpublished").iterdir()
-    chosen = OutputFolder(open_store(str(aside))).choose(tmp_path, lambda: None)
+    chosen = OutputFolder(open_store(str(aside))).choose(lambda: None)
     assert chosen is not None and chosen.frozen is not None
     assert torch.equal(torch.load(chosen.frozen, weights_only=True)["encoder"], torch.arange(4.0))
 
