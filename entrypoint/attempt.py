@@ -69,7 +69,9 @@ def attempt(config: JobConfig, output: Store, scratch: Path, report: Report, sto
                 chosen.close()
             chosen = predownload()
         folder = HeldFolder(output, held, chosen.record if chosen else None, reading.ledgers)
-        chosen = Aside(config).take_back(folder, chosen, scratch, stop.check, report.console)
+        fetched, chosen = chosen, Aside(config).take_back(folder, chosen, scratch, stop.check, report.console)
+        if fetched is not None and fetched is not chosen:
+            fetched.close()
         stop.newest = chosen.record.name if chosen else ""
         yield Attempt(held, reading, folder, chosen, predownload)
     except BaseException as error:
