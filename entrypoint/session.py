@@ -212,7 +212,9 @@ class Session:
             assert self._evaluation is not None
             labels = self._evaluation.new_labels(training.state.vocabulary)
             end = facts(training.loader.round, labels, progress, epoch_end.metrics)
-            self._report.round(end, advice(self._config, self._ledger, progress, training.loader.goal))
+            kept = progress.kept_because  # only then: it reads the ledger
+            told = advice(self._config, self._ledger, progress, training.loader.goal) if kept else ""
+            self._report.round(end, told)
 
     def _set_state(self, state: TrainState) -> None:
         """Go on with this state; the report follows its progress."""

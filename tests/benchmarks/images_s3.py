@@ -9,6 +9,7 @@ its own (made beforehand: it reads no tars) with the same encoded images. The se
 
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -106,7 +107,8 @@ def our_pass(folder: str, url: str, warm: bool, num_cores: int) -> Figures:
 def webdataset_pass(url: str, names: Sequence[str], warm: bool, num_workers: int) -> Figures:
     """Its pipeline; a fresh cache folder is what makes it cold."""
     torch.set_num_threads(1)
-    cat = f"pipe:s5cmd --endpoint-url {os.environ.get('AWS_ENDPOINT_URL')} cat {url.rstrip('/')}"
+    s5cmd = Path(sys.executable).with_name("s5cmd")
+    cat = f"pipe:{s5cmd} --endpoint-url {os.environ.get('AWS_ENDPOINT_URL')} cat {url.rstrip('/')}"
     urls = [f"{cat}/{name}" if url.startswith("s3:") else f"{url}/{name}" for name in names]
     with tempfile.TemporaryDirectory() as cache_dir:
         batches = webdataset_batches(urls, "png", num_workers, cache_dir)
