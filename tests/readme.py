@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from entrypoint.describe import bounds, default_of, kind, shown
+from entrypoint.describe import bounds, default_of, kind
 from entrypoint.settings import FIELDS, GROUPS, class_of, group_of, unit_of
 from trainer.task import TaskSettings
 from trainer.tasks.images import ImageSettings
@@ -110,7 +110,7 @@ def _setting_rows(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
 def _task_table(settings: type[TaskSettings]) -> str:
     rows = [("setting", "value", "default", "meaning")]
     for name, field in settings.model_fields.items():
-        rows.append((f"`{name}`", _value(field), shown(field.default), str(field.description)))
+        rows.append((f"`{name}`", _value(field), default_of(field), str(field.description)))
     return _table(rows)
 
 
@@ -119,7 +119,9 @@ def _value(field: FieldInfo) -> str:
     choices = getattr(field.annotation, "__args__", ())
     if choices:
         return "`" + "|".join(map(str, choices)) + "`"
-    letter = {"int": "N", "float": "X", "bool": "true|false"}.get(getattr(field.annotation, "__name__", ""), "TEXT")
+    letter = {"int": "N", "float": "X", "bool": "true|false", "ByteSize": "SIZE"}.get(
+        getattr(field.annotation, "__name__", ""), "TEXT"
+    )
     return ", ".join([f"`{letter}`", *bounds(field)])
 
 

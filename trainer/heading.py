@@ -1,22 +1,25 @@
 """What the first line of a ledger file says of its round, so that a million shards need not be read for it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """What decides how long a round lasts: its settings, and how many examples it brings and takes along."""
+    """What decides how long a round lasts: its settings, the labels that it brings, and how many examples it brings and
+    takes along.
+    """
 
     number: int
     settings: Mapping[str, Any]
     num_new: int
     num_old: int
+    labels: Sequence[str]
     starts_from: str = ""
 
 
-HEADING = ("settings", "num_new", "num_old")
+HEADING = ("settings", "num_new", "num_old", "labels")
 
 
 class Counted(Protocol):

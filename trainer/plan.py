@@ -16,7 +16,7 @@ from trainer.settings import TrainSettings, fields_of
 MAX_WINDOW_EXAMPLES = 2**20
 """More are not shuffled together: their order would take a second to make, and much memory to hold."""
 
-TARGETS = ("epochs", "epoch_fraction", "finetune_epochs")
+TARGETS = ("epochs", "epoch_fraction", "finetune_epochs", "new_label_epochs")
 """Round settings that may still change for the newest round: they only say how long it lasts."""
 
 
@@ -120,7 +120,7 @@ def target(round: Round | Heading, settings: TrainSettings, done: Progress) -> T
     epoch_examples = int(round.settings.get("examples_per_epoch", 0)) or pass_examples
     started = math.ceil(done.example / epoch_examples) if done.round == round.number and epoch_examples else 0
     at_least = math.ceil(_min_round_steps(round, settings) / max(1, _epoch_steps(round, epoch_examples)))
-    num_epochs = max(started, at_least, epochs_of(settings, anew=trains_anew(round)))
+    num_epochs = max(started, at_least, epochs_of(round, settings))
     return Target(num_epochs=num_epochs, epoch_examples=epoch_examples, pass_examples=pass_examples)
 
 
@@ -129,11 +129,12 @@ def trains_anew(round: Round | Heading) -> bool:
     return round.number == 1 and not round.starts_from
 
 
-def epochs_of(settings: TrainSettings, *, anew: bool) -> int:
-    """Epochs that the settings ask of a round that trains a new network, or goes on with a trained one."""
-    if anew:
+def epochs_of(round: Round | Heading, settings: TrainSettings) -> int:
+    """Epochs that the settings ask of a round."""
+    if trains_anew(round):
         return settings.epochs
-    return settings.finetune_epochs or math.ceil(settings.epochs * settings.epoch_fraction)
+    more = settings.new_label_epochs if round.labels else 0
+    return settings.finetune_epochs or math.ceil(settings.epochs * settings.epoch_fraction) + more
 
 
 def _epoch_steps(round: Round | Heading, epoch_examples: int) -> int:
@@ -211,10 +212,10 @@ def _with_batch_size(round: Round, settings: TrainSettings) -> Round:
 
     Few examples are to be learned too.
     """
-    anew = trains_anew(round)
-    largest = settings.batch_size if anew else math.ceil(settings.batch_size * settings.batch_size_fraction)
+    fraction = 1 if trains_anew(round) else settings.batch_size_fraction
+    largest = math.ceil(settings.batch_size * fraction)
     num_examples = settings.examples_per_epoch or round.num_new + round.num_old
-    of_all = num_examples * epochs_of(settings, anew=anew)
+    of_all = num_examples * epochs_of(round, settings)
     asked = ((num_examples, settings.min_epoch_steps), (of_all, _min_round_steps(round, settings)))
     at_most = [max(1, (examples - 1) // (steps - 1)) for examples, steps in asked if steps > 1]
     return replace(round, settings={**round.settings, "batch_size": min([largest, *at_most])})

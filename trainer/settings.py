@@ -28,6 +28,10 @@ class TrainSettings(BaseModel):
     finetune_epochs: int = setting(
         0, "epochs of a later round; 0: by --epoch_fraction", when="round", group="training", ge=0
     )
+    new_label_epochs: int = setting(
+        0, "epochs more of a later round that brings new labels; not with --finetune_epochs",
+        when="round", group="training", ge=0,
+    )  # fmt: skip
     examples_per_epoch: int = setting(
         0, "length of a (virtual) epoch; 0: one pass over the round's examples",
         when="round", group="training", unit="examples", ge=0,

@@ -253,7 +253,7 @@ def test_credentials_that_are_replaced_in_their_file_are_found(
 
 
 def test_a_folder_that_goes_away_is_an_error_of_the_store(toy: Inside, tmp_path: Path) -> None:
-    Acting.passes, Acting.acts = 0, {5: lambda: shutil.rmtree(toy.run), **slow(6, 9)}
+    Acting.passes, Acting.acts = 0, {5: lambda: toy.run.rename(tmp_path / "away"), **slow(6, 9)}
     said = toy.submit("--max_unpublished_seconds", "0")
     assert said.code == 74, said.err
     (text,) = [line for line in said.err.splitlines() if "error" in line]

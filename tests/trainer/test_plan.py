@@ -131,11 +131,18 @@ def test_a_changed_number_of_epochs_never_undoes_what_is_done(before, after, exa
 
 @pytest.mark.parametrize(
     ("settings", "epochs"),
-    [({"epochs": 10}, 2), ({"epochs": 11}, 3), ({"epochs": 3, "finetune_epochs": 7}, 7), ({"epoch_fraction": 1}, 10)],
+    [
+        ({"epochs": 10}, (2, 2)),
+        ({"epochs": 11}, (3, 3)),
+        ({"epochs": 3, "finetune_epochs": 7, "new_label_epochs": 2}, (7, 7)),
+        ({"epoch_fraction": 1}, (10, 10)),
+        ({"new_label_epochs": 2}, (2, 4)),
+    ],
 )
-def test_a_later_round_lasts_a_fraction(settings, epochs):
-    assert epochs_of(TrainSettings(**settings), anew=False) == epochs
-    assert epochs_of(TrainSettings(**settings), anew=True) == settings.get("epochs", 10)
+def test_a_later_round_lasts_a_fraction_and_more_where_it_brings_labels(settings, epochs):
+    _, (first, known, new) = ledger_of([[{"a": 5}], [{"a": 5}], [{"b": 5}]], TrainSettings())
+    assert (epochs_of(known, TrainSettings(**settings)), epochs_of(new, TrainSettings(**settings))) == epochs
+    assert epochs_of(first, TrainSettings(**settings)) == settings.get("epochs", 10)
 
 
 def test_settings_of_a_round_stay_as_they_were_but_for_its_length_and_those_of_now():
@@ -204,7 +211,7 @@ def test_windows_hold_no_more_examples_than_are_shuffled_together(num_shards, nu
 
 @given(rounds)
 def test_a_heading_tells_how_long_a_round_lasts(plan):
-    settings = TrainSettings(replay=0.5, epochs=3)
+    settings = TrainSettings(replay=0.5, epochs=3, new_label_epochs=2)
     ledger, made = ledger_of(plan, settings)
     for number, round in enumerate(made, 1):
         done = Progress(round=number, example=1)

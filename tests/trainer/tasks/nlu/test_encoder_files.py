@@ -32,13 +32,13 @@ def test_another_file_is_another_encoder(tmp_path: Path) -> None:
 
 def test_without_an_encoder_there_is_no_digest() -> None:
     settings = parse_settings(EncoderSettings, {})
-    assert settings.model_dump() == {"encoder": "", "encoder_digest": "none"}
+    assert (settings.encoder, settings.encoder_digest) == ("", "none")
 
 
 def test_a_digest_that_is_given_must_be_that_of_the_encoder(tmp_path: Path) -> None:
     folder = str(write_encoder(tmp_path))
     given = {"encoder": folder, "encoder_digest": encoder_digest(folder)}
-    assert parse_settings(EncoderSettings, given).model_dump() == given
+    assert parse_settings(EncoderSettings, given).model_dump().items() >= given.items()
     for encoder, found in ((folder, encoder_digest(folder)), ("", "none")):
         with pytest.raises(SettingError, match=f"digest {found}, expected abc"):
             parse_settings(EncoderSettings, {"encoder": encoder, "encoder_digest": "abc"})
