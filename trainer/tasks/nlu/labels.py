@@ -65,10 +65,11 @@ class LabelHead(nn.Module):
         return losses.dot(told.weights)
 
 
-def shares_of(counts: Mapping[str, tuple[int, int]], vocabulary: Vocabulary) -> dict[str, Shares]:
+def shares_of(counts: Mapping[str, tuple[int, int]], vocabulary: Vocabulary, has_new: bool) -> dict[str, Shares]:
     """By kind, what the loss of a round makes of each intent and of each response.
 
-    `counts` are by full name: those of "faq/ask_x" are of the intent "faq" too; "" is none.
+    `counts` are by full name: those of "faq/ask_x" are of the intent "faq" too; "" is none. Without new labels
+    (`has_new`) there is none that could be said too often, and no margin.
     """
     intents: dict[str, tuple[int, int]] = {}
     for name, (trained, known) in counts.items():
@@ -79,7 +80,8 @@ def shares_of(counts: Mapping[str, tuple[int, int]], vocabulary: Vocabulary) -> 
     intents.pop("", None)
     kinds = {"intent": intents, "response": responses}
     return {
-        kind: Shares(rebalanced(each), _in_order(margins_of(each), vocabulary, kind)) for kind, each in kinds.items()
+        kind: Shares(rebalanced(each), _in_order(margins_of(each) if has_new else {}, vocabulary, kind))
+        for kind, each in kinds.items()
     }
 
 

@@ -233,7 +233,8 @@ class NLU(Task):
         """What the loss makes of the labels of the round, by kind."""
         round, known, shares = self._shared
         if round is not self.round or known is not vocabulary:
-            shares = shares_of(self.round.label_counts() if self.round else {}, vocabulary)
+            counts, labels = (self.round.label_counts(), self.round.labels) if self.round else ({}, ())
+            shares = shares_of(counts, vocabulary, has_new=bool(labels))
             self._shared = (self.round, vocabulary, shares)
         return shares
 

@@ -65,11 +65,14 @@ def test_only_labels_that_were_drawn_are_held_down_in_training() -> None:
     old = Replay(shard=SHARD, picks={"pay": (0,)})
     task = task_in(replay=(old,))
     assert task.round is not None
-    task.round = replace(task.round, old_labels={"pay": 4})
+    task.round = replace(task.round, old_labels={"pay": 4}, labels=("faq/a",))
     renamed = applied(vocabulary, parse("pay=transfer"), {})
     for known in (vocabulary, renamed):
         found = task.collate(DATA, known, None).inputs.labels["intent"].margins
         assert found.tolist() == pytest.approx([0.0, 0.0, -MARGIN * log(4)]), "faq, greet, pay or transfer"
+    task.round = replace(task.round, labels=())
+    found = task.collate(DATA, vocabulary, None).inputs.labels["intent"].margins
+    assert not found.any(), "no label is new that could be said too often"
 
 
 def test_a_label_that_is_held_down_comes_out_higher() -> None:
