@@ -67,7 +67,9 @@ def facts(round: Round, labels: Sequence[str], progress: Progress, metrics: Mapp
 
 
 def advice(config: JobConfig, ledger: Ledger, progress: Progress, goal: Target) -> str:
-    """What to do when the model was not promoted, with what it would cost, at the speed measured so far."""
+    """What to do when the model was not promoted, with what it would cost, at the speed measured so far; else ""."""
+    if not progress.kept_because:
+        return ""
     gone = ledger.removed()
     total = sum(shard.num_examples for shard in ledger.known() if shard.split == "train" and shard.key not in gone)
     num_examples = config.epochs * (config.examples_per_epoch or total)

@@ -212,9 +212,7 @@ class Session:
             assert self._evaluation is not None
             labels = self._evaluation.new_labels(training.state.vocabulary)
             end = facts(training.loader.round, labels, progress, epoch_end.metrics)
-            kept = progress.kept_because  # only then: it reads the ledger
-            told = advice(self._config, self._ledger, progress, training.loader.goal) if kept else ""
-            self._report.round(end, told)
+            self._report.round(end, advice(self._config, self._ledger, progress, training.loader.goal))
 
     def _set_state(self, state: TrainState) -> None:
         """Go on with this state; the report follows its progress."""
@@ -257,8 +255,8 @@ class Session:
         check_promotion(self._config, self._state.progress.before, can_evaluate=bool(self._evaluation))
         loader = Loader(round, goal, self._opened, self._state.vocabulary, settings.seed, World())
         self._report.plan(round, goal, self._state.progress, loader.num_steps_left(self._state.progress.example))
-        of_task = self.task.num_threads(self._state.net)
-        torch.set_num_threads(self._config.threads or of_task or self._num_threads)
+        if not self._config.threads:
+            torch.set_num_threads(self.task.num_threads(self._state.net) or self._num_threads)
         self._training = Training(self.task, self._state, loader, settings)
         return self._training
 

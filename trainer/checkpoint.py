@@ -88,23 +88,23 @@ def last_learning_rate(payload: Mapping[str, Any]) -> float | None:
     return None if left_out else max(known, default=None)
 
 
-def read(path: Path | IO[bytes], frozen: Path | IO[bytes] | None = None) -> Payload:
+def read(file: Path | IO[bytes], frozen: Path | IO[bytes] | None = None) -> Payload:
     """The content of a checkpoint file on the CPU; CheckpointError when it is none. Runs no code from the file.
 
     An open file is read from its beginning to its end, apart from a look at its end.
 
     `frozen` is the file of its frozen tensors, where it has some; they join `net`.
     """
-    content = _load(path)
+    content = _load(file)
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path.name}: holds a {type(content).__name__}, expected a dict with net, optimizer, epoch"
+            f"{file.name}: holds a {type(content).__name__}, expected a dict with net, optimizer, epoch"
         )
     try:
-        payload = _payload(path.name, content)
+        payload = _payload(file.name, content)
         return payload if payload.frozen is None else _joined(payload, frozen)
     except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from error
+        raise CheckpointError(f"{file.name}: {error}") from error
 
 
 def _joined(payload: Payload, frozen: Path | IO[bytes] | None) -> Payload:
@@ -118,30 +118,30 @@ def _joined(payload: Payload, frozen: Path | IO[bytes] | None) -> Payload:
     return replace(payload, net={**tensors, **payload.net})
 
 
-def _load(path: Path | IO[bytes]) -> Any:
-    _check_size(path)
+def _load(file: Path | IO[bytes]) -> Any:
+    _check_size(file)
     try:
         with warnings.catch_warnings():  # torch warns of what it then cannot read anyway
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise CheckpointError(f"{path.name}: torch.load cannot read it: {_reason(error)}") from error
+        raise CheckpointError(f"{file.name}: torch.load cannot read it: {_reason(error)}") from error
 
 
-def _check_size(path: Path | IO[bytes]) -> None:
+def _check_size(file: Path | IO[bytes]) -> None:
     """torch.save stores what it writes as it is; what is packed, or there twice, could become any size in memory."""
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        if is_packed or sum(member.file_size for member in members) > _size(path):
-            raise CheckpointError(f"{path.name}: its content is compressed, which torch.save never does")
+        if is_packed or sum(member.file_size for member in members) > _size(file):
+            raise CheckpointError(f"{file.name}: its content is compressed, which torch.save never does")
 
 
-def _size(path: Path | IO[bytes]) -> int:
-    if isinstance(path, Path):
-        return path.stat().st_size
-    size = path.seek(0, os.SEEK_END)
-    path.seek(0)
+def _size(file: Path | IO[bytes]) -> int:
+    if isinstance(file, Path):
+        return file.stat().st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     return size
 
 

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +156,7 @@ def _decode_all(missing: Sequence[Undecoded]) -> None:
 
 def _decode_piece(piece: Sequence[Undecoded]) -> None:
     """Decode some examples, or note why they cannot be used."""
-    known = [(one, *found) for one in piece for found in _usable(one)]
+    known = [(one, *found) for one in piece if (found := _usable(one)) is not None]
     contents = [one.group.members[image] for one, image, _ in known]
     plain = plain_pngs(contents, piece[0].shard.pixels.shape[1:]) if piece else {}
     for place, (one, image, label) in enumerate(known):
@@ -168,13 +168,14 @@ def _decode_piece(piece: Sequence[Undecoded]) -> None:
             one.shard.fill(one.place, pixels, label)
 
 
-def _usable(one: Undecoded) -> Iterator[tuple[str, str]]:
-    """The suffix of the image, and the label; nothing when the members make no example, which is noted."""
+def _usable(one: Undecoded) -> tuple[str, str] | None:
+    """The suffix of the image, and the label; None when the members make no example, which is noted."""
     try:
         image, label = member(one.group, IMAGE_SUFFIXES, "image"), member(one.group, LABEL_SUFFIXES, "label")
-        yield image, sys.intern(label_of(one.group, label))
+        return image, sys.intern(label_of(one.group, label))
     except BadExample as error:
         one.shard.refuse(one.place, str(error))
+        return None
 
 
 def _pixels(one: Undecoded, suffix: str) -> np.ndarray:

@@ -20,13 +20,19 @@ from safetensors import SafetensorError
 
 from trainer.errors import SettingError
 from trainer.nn.bert import Bert, BertSizes
-from trainer.tasks.nlu.encoder_files import TOKENIZER, WEIGHTS, encoder_config, encoder_digest, encoder_folder
+from trainer.tasks.nlu.encoder_files import (
+    CACHE_BYTES,
+    TOKENIZER,
+    WEIGHTS,
+    encoder_config,
+    encoder_digest,
+    encoder_folder,
+)
 from trainer.tasks.nlu.feature_cache import FeatureCache
 
 Spans = Sequence[tuple[int, int]]
 Waiting = deque[str]
 MAX_ROWS, MAX_BATCH_TOKENS, LENGTH_STEP = 32, 1024, 8
-MAX_CACHE_BYTES = 2 * 2**30
 WAITING_CHUNK, MAX_AT_HAND = 256, 4096
 """How many waiting texts are cut into tokens at a time, and about how many are held like that."""
 _FORM = b"2"
@@ -71,7 +77,7 @@ class Encoder:
         source: str,
         cache_directory: Path | None = None,
         waiting: Waiting | None = None,
-        max_cache_bytes: int = MAX_CACHE_BYTES,
+        max_cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """`source`: a folder or an installed package. SettingError where it is none, or no encoder that can be used.
 

@@ -16,6 +16,7 @@ from trainer.task import TaskSettings
 
 CONFIG, WEIGHTS, TOKENIZER = FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MAX_CONFIG_BYTES = 2**20
+CACHE_BYTES = ByteSize(2 * 2**30)
 
 
 class EncoderSettings(TaskSettings):
@@ -29,7 +30,7 @@ class EncoderSettings(TaskSettings):
         "none", "SHA-256 over the files of the encoder: found out, or given to make sure", when="run", group="task"
     )
     encoder_cache_bytes: ByteSize = setting(
-        ByteSize(2 * 2**30), "what the encoder says of texts is kept on disk up to this size",
+        CACHE_BYTES, "what the encoder says of texts is kept on disk up to this size",
         when="now", group="task", unit="bytes", ge=0,
     )  # fmt: skip
 
