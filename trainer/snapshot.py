@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainer.errors import CheckpointError
 
-PLAIN = (bool, int, float, str, type(None))
+PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 class HostCopy:
@@ -38,14 +38,16 @@ class HostCopy:
             self._stream.synchronize()
 
     def _taken(self, value: Any, path: tuple[Any, ...]) -> Any:
+        if type(value) in PLAIN:
+            return value
         if isinstance(value, Tensor):
             return self._copy(value.detach(), path)
         if isinstance(value, Mapping):
             return {_plain_key(name, path): self._taken(item, (*path, repr(name))) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
+            if PLAIN.issuperset(map(type, value)):  # tens of thousands of names, at every save
+                return list(value)
             return [self._taken(item, (*path, place)) for place, item in enumerate(value)]
-        if type(value) in PLAIN:
-            return value
         kind = type(value).__name__
         raise CheckpointError(f"checkpoint{_shown(path)}: {kind} cannot be saved; use tensors and plain values")
 
