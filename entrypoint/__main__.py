@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
 
     console, config = Console(), None
     try:
-        from entrypoint.config import read
+        from entrypoint.config import read, tell_libraries
 
         invocation = read(argv, root=root)
         if invocation.answer is not None:
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         if invocation.shows_settings:
             console.print(invocation.table())
         config = invocation.config()
+        tell_libraries(config)
         console = Console(config.log_format)
         code = 0 if invocation.shows_settings else _run(invocation, config, stop, console)
         code = submitted_code(code, config.retry_exit_code)

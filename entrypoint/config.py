@@ -72,6 +72,12 @@ def read(
     )
 
 
+def tell_libraries(config: JobConfig) -> None:
+    """What they take from the environment alone: cuBLAS is deterministic where its work space is fixed there."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def _preferred(given: Mapping[str, Given]) -> Mapping[str, Given]:
     """The defaults of the task itself, which only its module knows, and which may go by its own settings."""
     if "task" not in given:

@@ -20,6 +20,7 @@ class HostCopy:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[Any, ...], Tensor] = {}
+        self._on_gpu: list[tuple[Tensor, Tensor]] = []
         self._stream: torch.cuda.Stream | None = None
 
     def take(self, value: Any) -> Any:
@@ -28,8 +29,8 @@ class HostCopy:
         The copies of tensors on a GPU are only whole after `wait`.
         """
         copied = self._taken(value, ())
-        if self._stream is not None:
-            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+        if self._on_gpu:
+            self._copy_beside(self._on_gpu[0][1].device)
         return copied
 
     def wait(self) -> None:
@@ -59,15 +60,20 @@ class HostCopy:
             self._buffers[path] = buffer
         if tensor.device.type != "cuda":
             return buffer.copy_(tensor)
-        with torch.cuda.stream(self._side_stream(tensor.device)):
-            return buffer.copy_(tensor, non_blocking=True)
+        self._on_gpu.append((buffer, tensor))
+        return buffer
 
-    def _side_stream(self, device: torch.device) -> torch.cuda.Stream:
-        """A stream beside the one that computes, which has done by then what was asked of it before `take`."""
+    def _copy_beside(self, device: torch.device) -> None:
+        """Copy what lies on the GPU in a stream of its own, between what was asked of the GPU before and after."""
         if self._stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        return self._stream
+        computing = torch.cuda.current_stream(device)
+        self._stream.wait_stream(computing)
+        with torch.cuda.stream(self._stream):
+            for buffer, tensor in self._on_gpu:
+                buffer.copy_(tensor, non_blocking=True)
+        computing.wait_stream(self._stream)
+        self._on_gpu.clear()
 
 
 def _shown(path: tuple[Any, ...]) -> str:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import ByteSize
 
 from entrypoint.arguments import SWITCHES
 from entrypoint.commands import COMMANDS
-from entrypoint.config import read
+from entrypoint.config import read, tell_libraries
 from entrypoint.describe import type_of
 from entrypoint.errors import SettingsError
 from entrypoint.problems import edits, near
@@ -279,3 +280,16 @@ def test_an_address_in_a_variable_does_not_show_its_password():
 def test_addresses(address):
     assert config(["--endpoint_url", address]).endpoint_url == address
     assert config(["--train_url", "s3://b/r"], {"AWS_ENDPOINT_URL": address}).endpoint_url is None
+
+
+@pytest.mark.parametrize(("argv", "before", "expected"), [
+    ([], None, None),
+    (["--deterministic"], None, ":4096:8"),
+    (["--deterministic"], ":16:8", ":16:8"),
+])  # fmt: skip
+def test_cublas_is_told_to_be_deterministic(monkeypatch, argv, before, expected):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before or "")
+    if before is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    tell_libraries(config(argv))
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == expected
