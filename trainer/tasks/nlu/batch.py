@@ -32,8 +32,8 @@ class Batch(NamedTuple):
     """n messages of up to L tokens, N tokens in all, and their features.
 
     `messages` are n bags, `forms` N of them (none where there are no tags), `places` (N,) the tokens' rows among
-    n * L. `labels` are by kind, `tags` int64 (n, L) by layer. `dense` is float32 (n, D) and `dense_tokens` (N, D), what
-    a pretrained encoder of width D says, of length 1; D = 0 where there is none.
+    n * L. `labels` are by kind, `tags` int64 (n, L) by layer. `dense` is float32 (n, 2 D) and `dense_tokens` (N, D),
+    what a pretrained encoder of width D says, of length 1; D = 0 where there is none.
     """
 
     messages: BagTensors

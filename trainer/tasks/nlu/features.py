@@ -45,7 +45,7 @@ class Bags(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """What a pretrained encoder makes of one text: float16 (width,) of the message, (number of tokens, width)."""
+    """What a pretrained encoder makes of one text: float16 (2 * width,) of the message, (number of tokens, width)."""
 
     message: np.ndarray
     tokens: np.ndarray

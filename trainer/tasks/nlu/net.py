@@ -16,7 +16,7 @@ from trainer.tasks.nlu.tagger import TagHead
 from trainer.tasks.nlu.tags import LAYERS
 from trainer.vocabulary import Vocabulary
 
-MESSAGE_GAIN, TOKEN_GAIN = 6.0, 12.0
+MESSAGE_GAIN, TOKEN_GAIN = 3.5, 12.0
 """The length that an encoder's features have beside the states of a bag: how fast is learned from them."""
 UNKNOWN = 0.8
 """How often a token is trained on as if its word were unknown where only one message had it, as are the words of most
@@ -40,9 +40,15 @@ class Net(nn.Module):
     rare: Tensor
 
     def __init__(
-        self, vocabulary: Vocabulary, encoder: Bag | Diet, *, width: int, feature_dropout: float, dense_width: int = 0
+        self,
+        vocabulary: Vocabulary,
+        encoder: Bag | Diet,
+        *,
+        width: int,
+        feature_dropout: float,
+        dense_widths: tuple[int, int] = (0, 0),
     ) -> None:
-        """`dense_width`: how wide the features of a pretrained encoder are; 0 without one.
+        """`dense_widths`: how wide the features of a pretrained encoder are, of messages and of tokens; 0 without one.
 
         A transformer reads them with the others. Beside a bag they go straight to the heads, as a linear model would
         have them: through its small layers they did worse, on the test splits of Financial-demo.
@@ -52,18 +58,19 @@ class Net(nn.Module):
         self.embedding = GrowingEmbedding(vocabulary.block_sizes("feature"), width)
         self.encoder, self.is_diet = encoder, isinstance(encoder, Diet)
         head = SimilarityHead if self.is_diet else LabelHead
-        beside = 0 if self.is_diet else dense_width
+        beside = (0, 0) if self.is_diet else dense_widths
         self.labels = nn.ModuleDict(
-            {kind: head(encoder.message_features + beside, sizes[kind]) for kind in LABELS if kind in sizes}
+            {kind: head(encoder.message_features + beside[0], sizes[kind]) for kind in LABELS if kind in sizes}
         )
         self.tags = nn.ModuleDict(
-            {layer: TagHead(encoder.token_features + beside, sizes[layer]) for layer in LAYERS if layer in sizes}
+            {layer: TagHead(encoder.token_features + beside[1], sizes[layer]) for layer in LAYERS if layer in sizes}
         )
         forms = vocabulary.block_sizes("lexical") if self.tags or self.is_diet else ()
         self.forms = GrowingEmbedding(forms, encoder.token_width)
         self.register_buffer("rare", _which(vocabulary.names("lexical"), vocabulary.ids("rare")), persistent=False)
-        self.dense = nn.Linear(dense_width, width) if dense_width and self.is_diet else None
-        self.dense_tokens = nn.Linear(dense_width, encoder.token_width) if dense_width and self.is_diet else None
+        reads = self.is_diet and any(dense_widths)
+        self.dense = nn.Linear(dense_widths[0], width) if reads else None
+        self.dense_tokens = nn.Linear(dense_widths[1], encoder.token_width) if reads else None
         self.feature_dropout = feature_dropout
 
     def forward(self, batch: Batch) -> States:

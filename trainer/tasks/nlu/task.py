@@ -176,8 +176,8 @@ class NLU(Task):
             encoder = Diet(own.width, own.hidden, own.layers, own.heads, own.dropout)
         else:
             encoder = Bag(own.width, own.hidden, own.token_width, own.dropout)
-        dense_width = self._pretrained.width if self._pretrained else 0
-        return Net(vocabulary, encoder, width=own.width, feature_dropout=own.feature_dropout, dense_width=dense_width)
+        dense_widths = self._pretrained.widths if self._pretrained else (0, 0)
+        return Net(vocabulary, encoder, width=own.width, feature_dropout=own.feature_dropout, dense_widths=dense_widths)
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""

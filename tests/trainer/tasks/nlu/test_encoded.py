@@ -33,7 +33,7 @@ def test_messages_and_tokens_bring_what_the_encoder_says_of_them(encoder, tmp_pa
     task.cache_directory = tmp_path / "cache"
     vocabulary = task.grow(Vocabulary(), [], MESSAGES)
     batch = task.collate(MESSAGES, vocabulary, None).inputs
-    assert batch.dense.shape == (3, 8) and batch.dense_tokens.shape == (8, 8)
+    assert batch.dense.shape == (3, 2 * 8) and batch.dense_tokens.shape == (8, 8)
     for rows in (batch.dense, batch.dense_tokens):
         torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-2, rtol=0)
     net = task.build(vocabulary)

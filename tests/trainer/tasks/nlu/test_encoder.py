@@ -30,8 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sentences_have_length_one_and_differ(folder: Path) -> None:
     features = Encoder(str(folder)).features(TEXTS)
     assert features.dtype == np.float32
-    assert features.shape == (len(TEXTS), 8)
-    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=2e-3)
+    assert features.shape == (len(TEXTS), 2 * 8)
+    for layer in np.split(features, 2, axis=1):
+        np.testing.assert_allclose(np.linalg.norm(layer, axis=1), 1, atol=2e-3)
     assert len(np.unique(features, axis=0)) == len(TEXTS)
 
 
@@ -45,13 +46,14 @@ def test_a_word_is_the_mean_of_its_parts(folder: Path) -> None:
     assert not nothing.any()
 
 
-def test_words_are_of_the_middle_layer(folder: Path) -> None:
-    """Of two layers the first: what is in the second changes sentences alone."""
+def test_words_and_half_of_a_sentence_are_of_the_middle_layer(folder: Path) -> None:
+    """Of two layers the first: what is in the second changes the first half of a sentence alone."""
     encoder = Encoder(str(folder))
     sentence, tokens = encoder.encode(["send"], [[(0, 4)]])[0]
     encoder._net.layers[1].narrow.bias.add_(torch.arange(8.0))
     other_sentence, same = encoder.encode(["send"], [[(0, 4)]])[0]
-    assert np.array_equal(tokens, same) and not np.allclose(sentence, other_sentence)
+    assert np.array_equal(tokens, same) and np.array_equal(sentence[8:], other_sentence[8:])
+    assert not np.allclose(sentence[:8], other_sentence[:8])
 
 
 def test_words_beyond_the_last_position_are_zero(folder: Path) -> None:
@@ -123,7 +125,7 @@ def test_autocast_around_it_changes_nothing(folder: Path, tmp_path: Path) -> Non
 def test_odd_texts_are_taken(folder: Path) -> None:
     features = Encoder(str(folder)).features(["\ud800 send", "send \x00", "😀 send", "e\u0301" * 100])
     assert np.isfinite(features).all()
-    assert Encoder(str(folder)).features([]).shape == (0, 8)
+    assert Encoder(str(folder)).features([]).shape == (0, 2 * 8)
 
 
 def test_a_package_that_ships_the_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +189,7 @@ def test_the_published_encoder_gives_what_its_authors_print(
     encoder = Encoder(PACKAGE)
     near = ["How do I send money to a friend?", "I want to transfer cash to my buddy"]
     far = "The cat sits on the mat"
-    example, one, other, third = encoder.features(["This is an example sentence", *near, far])
+    last_layer = encoder.features(["This is an example sentence", *near, far])[:, :384]
+    example, one, other, third = last_layer
     np.testing.assert_allclose(example[:5], [0.0677, 0.0635, 0.0487, 0.0793, 0.0374], atol=within)
     assert one @ other > 0.5 > 0.2 > one @ third
