@@ -1,5 +1,6 @@
 """Scores on the evaluation data: as a whole, by the round of shard or label, against the network before the round."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from torch import nn
 from trainer.census import usable_indices
 from trainer.comparison import Before, flips, forgetting, named_scores, numbers, packed, unpacked
 from trainer.device import autocast, to_device
-from trainer.errors import DataError, Incomparable, reason
+from trainer.errors import DataError, Incomparable, reason, shown
 from trainer.ledger import Ledger, Shard
 from trainer.opened import OpenShards
 from trainer.settings import TrainSettings
 from trainer.state import TrainState
 from trainer.task import UNREADABLE, Task
 from trainer.vocabulary import Vocabulary
+
+_LOG = logging.getLogger(__name__)
+NOWHERE = 0
+"""Stands for the round of a label that no training shard has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +53,22 @@ class Evaluation:
         return bool(self._shards)
 
     def check_labels(self, vocabulary: Vocabulary) -> None:
-        """DataError when an evaluation shard has a label that no training shard brought, under any of its names."""
+        """Warn of evaluation shards with labels that no training shard brought, under any of their names.
+
+        DataError where the task cannot score them.
+        """
         rounds, task = self._rounds_today(vocabulary), self._opened.task
         for _, shard in self._shards:
             labels = shard.labels if shard.split == "eval" else shard.held_out_labels
             unknown = sorted(label for label in labels if label and task.label_today(vocabulary, label) not in rounds)
-            if unknown:
+            if unknown and not task.scores_unknown_labels:
                 raise DataError(
                     f"{shard.key}: label {unknown[0]!r} is in no training shard; add examples of it, or take it out"
                 )
+            if unknown:
+                text = "%s: no training shard has labels of %s of its %s examples: %s; they count as wrong until one does"
+                num = sum(labels[label] for label in unknown)
+                _LOG.warning(text, shard.key, f"{num:,}", f"{sum(labels.values()):,}", shown(list(map(repr, unknown))))
 
     def new_labels(self, vocabulary: Vocabulary) -> list[str]:
         """The labels of the newest round that no earlier one brought under any of their names, by those of today."""
@@ -132,7 +144,7 @@ class Evaluation:
         label = self._opened.task.label(example)
         if label is None:
             return None
-        return self._rounds_today(state.vocabulary).get(self._opened.task.label_today(state.vocabulary, label))
+        return self._rounds_today(state.vocabulary).get(self._opened.task.label_today(state.vocabulary, label), NOWHERE)
 
     def _rounds_today(self, vocabulary: Vocabulary) -> Mapping[str, int]:
         """For each label, as it is called today, the first round that brought it under any of its names."""
@@ -145,7 +157,7 @@ class Evaluation:
 
     def _was_known(self, label_round: int | None) -> bool:
         """Whether the network before the newest round could know a label of that round; no label is no hindrance."""
-        return label_round is None or label_round < self._newest
+        return label_round is None or NOWHERE < label_round < self._newest
 
     def _summary(self, judged: Sequence[_Judged], state: TrainState) -> Mapping[str, Any]:
         scores, vocabulary = self._opened.task.scores, state.vocabulary
@@ -164,7 +176,7 @@ class Evaluation:
         """Old and new labels apart, and both networks on the examples that the one before the round could know."""
         is_old = [self._was_known(one.label_round) for one in judged]
         old = [one for one, was_known in zip(judged, is_old, strict=True) if was_known]
-        new = [one for one, was_known in zip(judged, is_old, strict=True) if not was_known]
+        new = [one for one in judged if one.label_round == self._newest]
         groups = {"old_labels": old, "new_labels": new}
         scores = {name: self._numbers(group, state.vocabulary) for name, group in groups.items() if group}
         before = state.progress.before
@@ -202,7 +214,7 @@ def _grouped(judged: Sequence[_Judged], rounds: Sequence[int | None]) -> dict[in
     """Predictions by round, those without one left out."""
     groups: dict[int, list[Any]] = {}
     for one, number in zip(judged, rounds, strict=True):
-        if number is not None:
+        if number:
             groups.setdefault(number, []).append(one.prediction)
     return dict(sorted(groups.items()))
 

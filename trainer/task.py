@@ -61,6 +61,8 @@ class Task(Protocol):
     """The score that tells a better checkpoint (higher is better; "-name" where lower is); "" when there is none."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of training (`epochs`, `learning_rate`, ...) that hold for this task where none were given."""
+    scores_unknown_labels: ClassVar[bool] = False
+    """Whether `collate`, `predict` and `scores` take evaluation examples of labels that no training shard has."""
     frozen: ClassVar[tuple[str, ...]] = ()
     """What names in the network's state begin with that training never changes, such as ("encoder.",): stored once in
     the output folder, not with every checkpoint. `build` calls requires_grad_(False) on it."""

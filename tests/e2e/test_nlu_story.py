@@ -1,5 +1,8 @@
 """One nlu.yml, edited three times as its assistant learns: the same submission after every edit, no other flag."""
 
+import json
+from typing import Any
+
 from tests.e2e.inside import Inside
 from trainer.tasks.nlu import load
 
@@ -41,3 +44,32 @@ def test_one_file_edited_three_times(job: Inside) -> None:
     answers = load(job.run / "model").predict([*MEANT])
     assert {text: answer["intent"] for text, answer in zip(MEANT, answers, strict=True)} == MEANT
     assert [(one["entity"], one["start"], one["end"]) for one in answers[1]["entities"]] == [("person", 14, 17)]
+
+
+def test_evaluation_may_be_ahead_of_training(job: Inside) -> None:
+    """An intent that comes later counts as wrong until it is there, and never as one that was known before."""
+    for path in job.data.iterdir():
+        path.unlink()
+    job.arguments = ("--task", "nlu")
+    (job.data / "eval").mkdir()
+    (job.data / "eval" / "test.yml").write_text(nlu(*((intent, text) for text, intent in MEANT.items())))
+    (job.data / "1.yml").write_text(nlu(GREET, HOURS))
+    words = "eval/test.yml: no training shard has labels of 2 of its 4 examples: 'lost_card', 'pay'; they count as wrong"
+    assert words in job.trained().err
+    assert _last_scores(job)["intent_accuracy"] == 0.5
+    assert _last_scores(job)["by_label_round"].keys() == {"1"}
+    (job.data / "2.yml").write_text(nlu(PAY))
+    assert "examples: 'lost_card'; they count" in job.trained().err
+    scores = _last_scores(job)
+    assert [scores[group]["num_examples"] for group in ("old_labels", "new_labels", "before")] == [2, 1, 2]
+    assert scores["by_label_round"].keys() == {"1", "2"}
+    (job.data / "3.yml").write_text(nlu(CARD))
+    assert job.trained().err == ""
+    assert _last_scores(job)["intent_accuracy"] == 1.0
+    assert _last_scores(job)["flips"]["num_compared"] == 3
+
+
+def _last_scores(job: Inside) -> dict[str, Any]:
+    lines = max((job.run / "metrics").iterdir()).read_text().splitlines()
+    scores: dict[str, Any] = [line["metrics"] for line in map(json.loads, lines) if line["kind"] == "epoch"][-1]
+    return scores

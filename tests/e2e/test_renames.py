@@ -83,7 +83,8 @@ def test_evaluation_may_say_either_name(assistant):
     assert found["by_label_round"]["1"]["num_examples"] == 5, "all labels are of round 1, under any name"
     write(assistant, "eval/other.jsonl", {"hullo": ["hullo"]})
     write(assistant, "more.jsonl", {"ask": ["how late"]})
-    assert "label 'hullo' is in no training shard" in assistant.submit(*rename, code=65).said.error
+    words = "eval/other.jsonl: no training shard has labels of 1 of its 1 examples: 'hullo'; they count as wrong"
+    assert words in assistant.submit(*rename).said.err
 
 
 def test_a_renaming_of_nothing_is_refused_and_nothing_is_lost(assistant):

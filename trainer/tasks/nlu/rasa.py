@@ -18,7 +18,7 @@ from trainer.tasks.nlu.places import Fault, moved
 SECTIONS = ("nlu", "responses")
 OTHER_SECTIONS = (
     "version", "stories", "rules", "intents", "entities", "slots", "forms", "actions", "session_config", "e2e_actions",
-    "config", "recipe", "language", "pipeline", "policies", "assistant_id",
+    "config", "recipe", "language", "pipeline", "policies", "assistant_id", "flows",
 )  # fmt: skip
 KINDS = ("intent", "synonym", "regex", "lookup")
 PREFIX = "utter_"

@@ -96,6 +96,7 @@ class NLU(Task):
     suffixes = SUFFIXES
     best_metric = "intent_f1_weighted"
     label_kinds = LABELS
+    scores_unknown_labels = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "epochs": 16, "learning_rate": 0.01, "min_epoch_steps": 12,
         "epoch_fraction": 0.125, "learning_rate_fraction": 0.5, "batch_size_fraction": 0.5, "min_round_steps": 64,
