@@ -95,3 +95,17 @@ def test_scores_far_apart_stay_finite(scale: float) -> None:
     assert loss.isfinite()
     assert emissions.grad is not None and emissions.grad.isfinite().all()
     assert transitions.grad is not None and transitions.grad.isfinite().all()
+
+
+def test_many_tags_are_decoded_a_few_sequences_at_a_time() -> None:
+    emissions, transitions, ends = chain(2, [3, 1, 4], 600)
+    together = viterbi(emissions, transitions, ends)
+    for one, end, path in zip(emissions, ends, together, strict=True):
+        best, came_from = transitions[-1, :-1] + one[0], []
+        for place in one[1:end]:
+            score, pointer = (best.unsqueeze(1) + transitions[:-1, :-1]).max(dim=0)
+            best, came_from = score + place, [*came_from, pointer]
+        tags = [int((best + transitions[:-1, -1]).argmax())]
+        for pointer in reversed(came_from):
+            tags.insert(0, int(pointer[tags[0]]))
+        assert path[:end].tolist() == tags
