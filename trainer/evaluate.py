@@ -53,7 +53,7 @@ class Evaluation:
         return bool(self._shards)
 
     def check_labels(self, vocabulary: Vocabulary) -> None:
-        """Warn of evaluation shards with labels that no training shard brought, under any of their names.
+        """Warn of evaluation data with labels that nothing is trained on, under any of their names.
 
         DataError where the task cannot score them.
         """
@@ -66,9 +66,9 @@ class Evaluation:
                     f"{shard.key}: label {unknown[0]!r} is in no training shard; add examples of it, or take it out"
                 )
             if unknown:
-                text = "%s: no training shard has labels of %s of its %s examples: %s; they count as wrong until one does"
-                num = sum(labels[label] for label in unknown)
-                _LOG.warning(text, shard.key, f"{num:,}", f"{sum(labels.values()):,}", shown(list(map(repr, unknown))))
+                text = "%s: labels that no training example has: %s (%s of %s evaluation examples); they count as wrong"
+                nums = (sum(labels[label] for label in unknown), sum(labels.values()))
+                _LOG.warning(text, shard.key, shown(list(map(repr, unknown))), *(f"{num:,}" for num in nums))
 
     def new_labels(self, vocabulary: Vocabulary) -> list[str]:
         """The labels of the newest round that no earlier one brought under any of their names, by those of today."""

@@ -54,12 +54,12 @@ def test_evaluation_may_be_ahead_of_training(job: Inside) -> None:
     (job.data / "eval").mkdir()
     (job.data / "eval" / "test.yml").write_text(nlu(*((intent, text) for text, intent in MEANT.items())))
     (job.data / "1.yml").write_text(nlu(GREET, HOURS))
-    words = "eval/test.yml: no training shard has labels of 2 of its 4 examples: 'lost_card', 'pay'; they count as wrong"
+    words = "eval/test.yml: labels that no training example has: 'lost_card', 'pay' (2 of 4 evaluation examples); they"
     assert words in job.trained().err
     assert _last_scores(job)["intent_accuracy"] == 0.5
     assert _last_scores(job)["by_label_round"].keys() == {"1"}
     (job.data / "2.yml").write_text(nlu(PAY))
-    assert "examples: 'lost_card'; they count" in job.trained().err
+    assert "'lost_card' (1 of 4 evaluation examples); they count as wrong" in job.trained().err
     scores = _last_scores(job)
     assert [scores[group]["num_examples"] for group in ("old_labels", "new_labels", "before")] == [2, 1, 2]
     assert scores["by_label_round"].keys() == {"1", "2"}
