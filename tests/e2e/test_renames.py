@@ -83,7 +83,7 @@ def test_evaluation_may_say_either_name(assistant):
     assert found["by_label_round"]["1"]["num_examples"] == 5, "all labels are of round 1, under any name"
     write(assistant, "eval/other.jsonl", {"hullo": ["hullo"]})
     write(assistant, "more.jsonl", {"ask": ["how late"]})
-    words = "eval/other.jsonl: labels that no training example has: 'hullo' (1 of 1 evaluation examples); they count as wrong"
+    words = "eval/other.jsonl: labels that no training example has: 'hullo' (1 of 1 evaluation examples); they"
     assert words in assistant.submit(*rename).said.err
 
 
