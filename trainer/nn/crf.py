@@ -43,10 +43,10 @@ def viterbi(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
     some = max(1, PAIRS_AT_ONCE // into.numel())
     best = torch.empty_like(places)
     best[0] = transitions[-1] + places[0]
-    for before, after, place in zip(best[:-1].unbind(), best[1:].unbind(), places[1:].unbind(), strict=True):
+    for before, after, scores in zip(best[:-1].unbind(), best[1:].unbind(), places[1:].unbind(), strict=True):
         for first in range(0, n, some):
             torch.amax(before[first : first + some].unsqueeze(1) + into, dim=2, out=after[first : first + some])
-        after += place
+        after += scores
     path = torch.full((length + 1, n), num_tags, device=emissions.device)
     for place in range(length, 0, -1):
         path[place - 1] = (best[place - 1] + into[path[place]]).argmax(dim=1)

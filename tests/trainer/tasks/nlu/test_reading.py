@@ -165,6 +165,12 @@ def test_other_yaml_is_no_shard(tmp_path: Path, content: str) -> None:
         read_text(tmp_path, "a.yml", content)
 
 
+def test_flows_may_stand_beside_messages(tmp_path: Path) -> None:
+    nlu = "nlu:\n- intent: greet\n  examples: |\n    - hi\n"
+    (tmp_path / "a.yml").write_text(f"flows:\n  pay:\n    description: Pays.\n{nlu}")
+    assert [message.text for message in read(tmp_path / "a.yml", 1000)] == ["hi"]
+
+
 def test_a_domain_with_answers_is_a_shard(tmp_path: Path) -> None:
     (tmp_path / "domain.yml").write_text("intents: [faq]\nresponses:\n  utter_faq/a:\n  - text: yes\n  utter_b: []\n")
     assert read(tmp_path / "domain.yml", 1000).resources == (Response("faq/a", "yes"),)
