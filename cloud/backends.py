@@ -47,10 +47,13 @@ class StoreOptions:
 
     `endpoint_url` is the address of an S3-compatible server, of OBS, or of an emulator. `retry_seconds` bounds
     how long one operation is repeated; it should stay well below the time between SIGTERM and SIGKILL.
+    `access_key` is the one of AWS that obstore finds in variables, with all that belongs to it: then botocore, whose
+    import takes as long as some requests, is not asked for another.
     """
 
     endpoint_url: str | None = None
     region: str | None = None
+    access_key: str | None = None
     retry_seconds: float = 15.0
 
 
@@ -86,10 +89,10 @@ def place(text: str, url: Url, options: StoreOptions) -> Place | None:
 
 
 def _s3(text: str, url: Url, options: StoreOptions) -> Place:
-    provider = _aws_credentials(text)
+    provider, key = _aws_key(text, options)
     config = _given(endpoint=options.endpoint_url, region=options.region)
     return _place(
-        Asker(text, _shown(options.endpoint_url, "AWS S3"), _key_in_words(provider)),
+        Asker(text, _shown(options.endpoint_url, "AWS S3"), key),
         url,
         lambda client, retry: S3Store(
             url.host, credential_provider=provider, client_options=client, retry_config=retry,
@@ -107,9 +110,9 @@ def _obs(text: str, url: Url, options: StoreOptions) -> Place:
     endpoint = options.endpoint_url or f"https://obs.{options.region}.myhuaweicloud.com"
     scheme, _, host = endpoint.rstrip("/").partition("://")
     own_host = host if host.startswith(f"{url.host}.") else f"{url.host}.{host}"
-    provider = _aws_credentials(text)
+    provider, key = _aws_key(text, options)
     return _place(
-        Asker(text, _shown(endpoint, ""), _key_in_words(provider)),
+        Asker(text, _shown(endpoint, ""), key),
         url,
         lambda client, retry: S3Store(
             url.host, credential_provider=provider, client_options=client, retry_config=retry,
@@ -192,6 +195,17 @@ class _AwsCredentials:
         return self.provider.credentials.method in ("shared-credentials-file", "config-file", "custom-process")
 
 
+def _aws_key(text: str, options: StoreOptions) -> tuple[_AwsCredentials | None, str]:
+    """Where the key comes from (None: obstore looks by itself), and which one is used at the start, in words."""
+    if options.access_key:
+        return None, _in_words(options.access_key, "env")
+    found = _aws_credentials(text)
+    if found is None:
+        return None, _AWS_ADVICE
+    credentials = found.provider.credentials
+    return found, _in_words(credentials.access_key or "", credentials.method)
+
+
 def _aws_credentials(text: str) -> _AwsCredentials | None:
     """None: obstore looks by itself, for credentials that botocore does not find or where it is not installed."""
     try:
@@ -214,13 +228,8 @@ def _found_by_botocore(text: str) -> "Boto3CredentialProvider":
     return provider
 
 
-def _key_in_words(found: _AwsCredentials | None) -> str:
-    """Which key was used at the start, by its last four characters, and where it came from."""
-    if found is None:
-        return _AWS_ADVICE
-    provider = found.provider
-    key = provider.credentials.access_key or ""
-    source = provider.credentials.method
+def _in_words(key: str, source: str) -> str:
+    """A key by its last four characters, and where it came from."""
     return f"the access key ...{key[-4:]} (from {'AWS_ACCESS_KEY_ID' if source == 'env' else source})"
 
 

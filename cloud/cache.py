@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -51,13 +51,17 @@ class ShardCache:
         self, store: Store, directory: Path, limit_bytes: int, *, check: Callable[[], None] = no_check
     ) -> None:
         self._store = store
-        self._check = check
-        self._shelf = Shelf(Slot(directory, limit_bytes))
+        self._directory, self._limit_bytes, self._check = directory, limit_bytes, check
         self._changed = threading.Condition()  # its lock guards the shelf and everything below
         self._acquired: dict[str, list[Content]] = {}
         self._num_waiting = 0
         self._threads: list[threading.Thread] = []
         self._closed = False
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        """Made when the first shard comes from elsewhere: no start waits until thousands of files are counted."""
+        return Shelf(Slot(self._directory, self._limit_bytes))
 
     def prefetch(self, wanted: Sequence[ShardVersion]) -> None:
         """Fetch these in the background, in this order, as space permits; replaces what was asked for before.
@@ -65,6 +69,8 @@ class ShardCache:
         What cannot be fetched is only reported when it is acquired.
         """
         remote = [_plain(shard) for shard in wanted if self._store.local_path(shard.key) is None]
+        if not (remote or self._is_used):
+            return
         with self._changed:
             self._shelf.want_ahead(remote)
             self._changed.notify_all()
@@ -110,8 +116,12 @@ class ShardCache:
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
         # A thread that hangs in a file system keeps the folder locked: it may still write there.
-        if not any(thread.is_alive() for thread in self._threads):
+        if self._is_used and not any(thread.is_alive() for thread in self._threads):
             self._shelf.slot.close()
+
+    @property
+    def _is_used(self) -> bool:
+        return "_shelf" in vars(self)
 
     def _digest_in_place(self, shard: Wanted, path: Path) -> str:
         """A known digest is trusted: the catalog has compared versions or contents just before."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import os
 import re
 from collections import OrderedDict
 from contextlib import suppress
@@ -110,15 +111,17 @@ class Slot:
         self._lock.close()
 
     def _look_through(self) -> None:
-        found = [(path, path.lstat()) for path in self.path.iterdir() if path.name != _LOCK]
-        for path, stat in sorted(found, key=lambda item: item[1].st_mtime_ns):
-            if not _OURS.fullmatch(path.name) or not path.is_file():
+        with os.scandir(self.path) as entries:  # a job starts with this, and there may be a million
+            found = [(entry, entry.stat(follow_symlinks=False)) for entry in entries if entry.name != _LOCK]
+        for entry, stat in sorted(found, key=lambda item: item[1].st_mtime_ns):
+            path = self.path / entry.name
+            if not _OURS.fullmatch(entry.name) or not entry.is_file():
                 self._used_bytes += _total_bytes(path)
-            elif path.suffix == _PARTIAL:
+            elif entry.name.endswith(_PARTIAL):
                 path.unlink()
             else:
                 self._used_bytes += stat.st_size
-                self.contents[path.name] = Content(path, path.name, stat.st_size, verified=False)
+                self.contents[entry.name] = Content(path, entry.name, stat.st_size, verified=False)
 
 
 def _take_free(directory: Path) -> tuple[Path, BinaryIO]:

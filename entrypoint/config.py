@@ -25,6 +25,9 @@ from entrypoint.values import COMMAND_LINE, Given, Layer, pairs, unquoted
 
 PREFIX = "PERDURE_"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_AWS_KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_AWS_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_BOTOCORE_ONLY = ("AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION")
 _CONFIG = "config"
 _NAMES = frozenset(FIELDS) | {_CONFIG}
 # Kubernetes describes a Service called perdure in variables PERDURE_PORT, PERDURE_SERVICE_HOST, PERDURE_PORT_80_TCP...
@@ -76,6 +79,17 @@ def tell_libraries(config: JobConfig) -> None:
     """What they take from the environment alone: cuBLAS is deterministic where its work space is fixed there."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def aws_key(region: str | None, environ: Mapping[str, str] | None = None) -> str | None:
+    """The access key in the variables, where they hold all that obstore needs: nobody has to look any further."""
+    environ = os.environ if environ is None else environ
+    lacks_region = not region and not any(environ.get(name) for name in _AWS_REGIONS)
+    is_empty = environ.get("AWS_SESSION_TOKEN") == ""  # none to botocore, and to obstore one that the server refuses
+    if lacks_region or is_empty or any(name in environ for name in _BOTOCORE_ONLY):
+        return None
+    key, secret = (environ.get(name) for name in _AWS_KEY)
+    return key if secret else None
 
 
 def _preferred(given: Mapping[str, Given]) -> Mapping[str, Given]:

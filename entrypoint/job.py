@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def run(config: JobConfig, stop: Stop, console: Console) -> int:
     """Train what is left, then what is new; submitting the same job again continues it. Returns the exit code."""
     report = Report(console, stop.started)
-    places = open_places(config)
     imports = in_background(_import_trainer, "imports")  # torch takes seconds: meanwhile the stores are asked
+    places = open_places(config)
     with (
         scratch_directory() as scratch,
         attempt(config, places.output, scratch, report, stop) as held,  # claim, and predownload beside it

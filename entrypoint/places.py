@@ -12,6 +12,7 @@ from cloud.open import StoreOptions, is_same, join_url, open_store, overlap
 from cloud.store import Store
 from cloud.transfer import file_errors
 from cloud.urls import without_credentials
+from entrypoint.config import aws_key
 from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
 
@@ -62,7 +63,8 @@ def open_data(config: JobConfig) -> Store:
 
 def options(config: JobConfig) -> StoreOptions:
     """What the settings say of every store."""
-    return StoreOptions(endpoint_url=config.endpoint_url, region=config.region)
+    key = aws_key(config.region)
+    return StoreOptions(endpoint_url=config.endpoint_url, region=config.region, access_key=key)
 
 
 def cache_directory(config: JobConfig) -> Path:

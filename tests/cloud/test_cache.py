@@ -47,6 +47,17 @@ def files(tmp_path: Path) -> set[str]:
     return {file.name[:64] for file in (tmp_path / "cache/0").iterdir()} - {"lock"}
 
 
+def test_what_is_read_in_place_needs_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    store = open_store(str(tmp_path / "data"), writable=True)
+    shard = put(store, "a")
+    with caching(store, tmp_path, 3 * SIZE) as cache:
+        cache.prefetch([shard])
+        assert cache.acquire(shard) == (tmp_path / "data/a", shard.sha256)
+        cache.release("a")
+        assert not (tmp_path / "cache").exists()
+
+
 def digests(*shards: Wanted) -> set[str | None]:
     return {shard.sha256 for shard in shards}
 
@@ -388,6 +399,7 @@ def test_many_readers_never_exceed_the_limit_nor_get_wrong_bytes(tmp_path: Path)
             cache.release(shard.key)
 
     with caching(store, tmp_path, limit) as cache:
+        cache.prefetch(shards)  # makes the folder that is watched
         watcher = threading.Thread(target=measure)
         watcher.start()
         with ThreadPoolExecutor(4) as pool:

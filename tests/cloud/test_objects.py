@@ -85,6 +85,16 @@ def test_wrong_keys_are_named_by_their_last_letters(
     assert key not in text
 
 
+def test_a_key_that_is_known_is_not_looked_for(s3: S3Server) -> None:
+    opened(s3).put("k", b"content")
+    script = (
+        "import sys; from cloud.open import StoreOptions, open_store; "
+        f"store = open_store('s3://objects/test', StoreOptions(access_key={ACCESS_KEY!r})); "
+        "assert store.read('k') == b'content'; assert 'botocore' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_a_reader_may_read_and_not_write(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(s3, "s3://objects/shared").put("k", b"content")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER_KEY)

@@ -9,7 +9,7 @@ from pydantic import ByteSize
 
 from entrypoint.arguments import SWITCHES
 from entrypoint.commands import COMMANDS
-from entrypoint.config import read, tell_libraries
+from entrypoint.config import aws_key, read, tell_libraries
 from entrypoint.describe import type_of
 from entrypoint.errors import SettingsError
 from entrypoint.problems import edits, near
@@ -293,3 +293,27 @@ def test_cublas_is_told_to_be_deterministic(monkeypatch, argv, before, expected)
         monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     tell_libraries(config(argv))
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == expected
+
+
+KEY = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-1"}
+
+
+@pytest.mark.parametrize("environ", [KEY, KEY | {"AWS_SESSION_TOKEN": "t"}, KEY | {"AWS_PROFILE": "other"}])
+def test_a_key_in_variables_is_enough(environ):
+    assert aws_key(None, environ) == "AK"
+    assert aws_key("eu-1", {name: value for name, value in environ.items() if name != "AWS_REGION"}) == "AK"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AWS_ACCESS_KEY_ID": ""},
+        {"AWS_SECRET_ACCESS_KEY": ""},
+        {"AWS_REGION": ""},  # which a profile may tell
+        {"AWS_SESSION_TOKEN": ""},
+        {"AWS_SECURITY_TOKEN": "t"},
+        {"AWS_CREDENTIAL_EXPIRATION": "2030-01-01T00:00:00Z"},
+    ],
+)
+def test_what_only_botocore_understands_is_left_to_it(change):
+    assert not aws_key(None, KEY | change)
