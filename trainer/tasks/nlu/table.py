@@ -1,4 +1,4 @@
-"""Messages as CSV with the columns `text` and `category` (the intent), in either order."""
+"""Messages as CSV with the columns `text` and `category` (or `intent`, the same), in either order."""
 
 import csv
 import io
@@ -10,6 +10,8 @@ from trainer.tasks.nlu.messages import Message
 from trainer.tasks.nlu.places import Fault, moved
 
 COLUMNS = ("text", "category")
+ALSO = {"intent": "category"}
+OTHER_SEPARATORS = re.compile(r"[;\t|]")
 _FIELD = re.compile(r'"(?:[^"]|"")*"[^,]*|[^,]*')
 
 Record = tuple[int, str, list[str]]
@@ -47,7 +49,9 @@ def _records(text: str) -> Iterator[Record]:
 def _columns(header: Record) -> tuple[int, int]:
     """Which columns are the text and the category."""
     _, written, fields = header
-    names = [name.strip() for name in fields]
+    names = [ALSO.get(name.strip(), name.strip()) for name in fields]
+    if len(names) == 1 and (other := OTHER_SEPARATORS.search(written)):
+        raise Fault(f"expected the columns {','.join(COLUMNS)} with a comma between, found {other[0]!r}", other.start())
     for i, name in enumerate(names):
         if name not in COLUMNS:
             raise Fault(unknown("column", name, COLUMNS), _field_index(written, i))

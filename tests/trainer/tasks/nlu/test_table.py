@@ -19,6 +19,10 @@ def test_records(line_break: str) -> None:
     ]
 
 
+def test_an_intent_may_be_called_so() -> None:
+    assert list(read_table("text,intent\nhi,greet\n", 100)) == [Message("hi", "greet")]
+
+
 def test_a_long_text_is_no_fault_of_the_format() -> None:
     assert next(read_table(f"text,category\n{'x' * 200_000},a", 200_000)) == Message("x" * 200_000, "a")
 
@@ -43,6 +47,11 @@ def test_faults_do_not_keep_the_others_back() -> None:
         ("", "line 1, column 1: expected the columns text,category in the first line, found none"),
         ("text\nhi", "line 1, column 1: expected the columns text,category in the first line, found text"),
         ("text,text\nhi", "line 1, column 1: expected the columns text,category in the first line, found text,text"),
+        (
+            "text;category\nhi;a\n",
+            "line 1, column 5: expected the columns text,category with a comma between, found ';'",
+        ),
+        ("text\tcategory\n", "line 1, column 5: expected the columns text,category with a comma between, found '\\t'"),
         ("text,categories\n", "line 1, column 6: unknown column 'categories'; did you mean 'category'?"),
         (
             'text,category\nhi,greet\n"yes, I do,greet\n',
