@@ -48,12 +48,13 @@ class StoreOptions:
     `endpoint_url` is the address of an S3-compatible server, of OBS, or of an emulator. `retry_seconds` bounds
     how long one operation is repeated; it should stay well below the time between SIGTERM and SIGKILL.
     `access_key` is the one of AWS that obstore finds in variables, with all that belongs to it: then botocore, whose
-    import takes as long as some requests, is not asked for another.
+    import takes as long as some requests, is not asked for another. `is_amazon`: s3:// means Amazon's own servers.
     """
 
     endpoint_url: str | None = None
     region: str | None = None
     access_key: str | None = None
+    is_amazon: bool = False
     retry_seconds: float = 15.0
 
 
@@ -99,7 +100,8 @@ def _s3(text: str, url: Url, options: StoreOptions) -> Place:
             disable_bulk_delete=True, **config,
         ),
         unfinished=UnfinishedUploads(url.host, options.endpoint_url, options.region),
-        in_order=False,  # S3's own directory buckets and SeaweedFS have orders of their own
+        # As Amazon documents it for all buckets but directory buckets; SeaweedFS has an order of its own too.
+        in_order=options.is_amazon and not url.host.endswith("-s3"),
     )  # fmt: skip
 
 

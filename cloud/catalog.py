@@ -137,10 +137,8 @@ def _by_key(entries: Mapping[str, Entry]) -> tuple[Entry, ...]:
     return tuple(entries[key] for key in sorted(entries))
 
 
-def list_shards(
-    store: Store, suffixes: Sequence[str], *, under: str = "", excluding: str = "", start_after: str = ""
-) -> Iterator[Entry]:
-    """The shards below `under`, but not below `excluding` (both such as "eval/"), after the key `start_after`.
+def list_shards(store: Store, suffixes: Sequence[str], *, under: str = "", start_after: str = "") -> Iterator[Entry]:
+    """The shards below `under` (such as "eval/"), after the key `start_after`.
 
     A shard's name ends in one of `suffixes`, or in one and .gz, .zst, .bz2 or .xz; no part of it begins with "." or
     "_". Names that could mislead are passed over with a warning.
@@ -148,7 +146,7 @@ def list_shards(
     endings = tuple(suffix + compression for suffix in suffixes for compression in COMPRESSIONS)
     for entry in store.list(under, start_after):
         key = entry.key
-        if not key.endswith(endings) or (excluding and key.startswith(excluding)):
+        if not key.endswith(endings):
             continue
         if _HOSTILE.search(key):
             _log.warning("passed over: %r in %s is no name for a shard; rename it", key, store.url)

@@ -3,11 +3,13 @@
 import heapq
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import IO
 
 from cloud.store import Entry
+from cloud.threads import in_background
 
 RUN_ENTRIES = 50_000
 """As many entries are held in memory; more are sorted through temporary files."""
@@ -41,6 +43,18 @@ def folders_out_of_place(start_after: str) -> list[str]:
         return []
     cuts = (i for i, char in enumerate(start_after + " ") if char < "/" and not start_after[:i].endswith("/"))
     return [start_after[:i] + "/" for i in cuts if i > 0]
+
+
+def all_begun(listings: Sequence[Iterator[Entry]]) -> Iterator[Entry]:
+    """Listings one after another; the first pages of all are asked for at once."""
+    firsts = [in_background(partial(next, listing, None), "listing") for listing in listings[1:]]
+    if listings:
+        yield from listings[0]
+    for first, listing in zip(firsts, listings[1:], strict=True):
+        entry = first.result()
+        if entry is not None:
+            yield entry
+            yield from listing
 
 
 def _next_run(incoming: Iterator[Entry], run_entries: int) -> list[Entry]:

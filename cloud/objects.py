@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import obstore
 import obstore.exceptions
 
 from cloud.answers import Asker, means_past_end, translated
-from cloud.listing import folders_out_of_place, in_key_order, key_order
+from cloud.listing import all_begun, folders_out_of_place, in_key_order, key_order
 from cloud.store import Entry, Writer
 from cloud.unfinished import UnfinishedUploads
 from cloud.urls import check_key
@@ -65,8 +64,8 @@ class BucketStore:
         """As `Store.list`."""
         found = self._pages(prefix, start_after)
         if not self._place.in_order:
-            astray = (self._pages(folder, "") for folder in folders_out_of_place(start_after))
-            found = in_key_order(chain(found, *astray))
+            astray = [self._pages(folder, "") for folder in folders_out_of_place(start_after)]
+            found = in_key_order(all_begun([found, *astray]))
         after = key_order(start_after)
         return (entry for entry in found if entry.key.startswith(prefix) and key_order(entry.key) > after)
 

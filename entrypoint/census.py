@@ -33,10 +33,10 @@ class Census:
         self._console, self._stop = console, stop
         self._large = Lock()
 
-    def listing(self, *, under: str = "", excluding: str = "", start_after: str = "") -> Iterator[Entry]:
+    def listing(self, *, under: str = "", start_after: str = "") -> Iterator[Entry]:
         """The shards that the task reads, sorted by key."""
         suffixes = self._opened.task.suffixes
-        return list_shards(self._data, suffixes, under=under, excluding=excluding, start_after=start_after)
+        return list_shards(self._data, suffixes, under=under, start_after=start_after)
 
     def digest(self, entry: Entry) -> str:
         """What the content is, where a listing alone does not tell."""

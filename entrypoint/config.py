@@ -92,6 +92,12 @@ def aws_key(region: str | None, environ: Mapping[str, str] | None = None) -> str
     return key if secret else None
 
 
+def is_amazon(endpoint_url: str | None, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether s3:// leads to Amazon: nothing names another endpoint."""
+    environ = os.environ if environ is None else environ
+    return not endpoint_url and not any(name.upper() in ENDPOINTS for name in environ)
+
+
 def _preferred(given: Mapping[str, Given]) -> Mapping[str, Given]:
     """The defaults of the task itself, which only its module knows, and which may go by its own settings."""
     if "task" not in given:

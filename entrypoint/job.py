@@ -1,5 +1,7 @@
 """One submission, from the claim to the exit code. `run` is the whole flow."""
 
+import gc
+import sys
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
@@ -46,8 +48,16 @@ class _OpenSession(Protocol):
 
 
 def _import_trainer() -> _OpenSession:
-    from entrypoint.session import open_session
-
+    """What imports make stays for good: looking through it for garbage, then and ever after, is time for nothing."""
+    is_first = "torch" not in sys.modules
+    if is_first:
+        gc.disable()
+    try:
+        from entrypoint.session import open_session
+    finally:
+        if is_first:
+            gc.freeze()
+            gc.enable()
     return open_session
 
 

@@ -12,7 +12,7 @@ from cloud.open import StoreOptions, is_same, join_url, open_store, overlap
 from cloud.store import Store
 from cloud.transfer import file_errors
 from cloud.urls import without_credentials
-from entrypoint.config import aws_key
+from entrypoint.config import aws_key, is_amazon
 from entrypoint.errors import SettingsError
 from entrypoint.settings import JobConfig
 
@@ -63,8 +63,12 @@ def open_data(config: JobConfig) -> Store:
 
 def options(config: JobConfig) -> StoreOptions:
     """What the settings say of every store."""
-    key = aws_key(config.region)
-    return StoreOptions(endpoint_url=config.endpoint_url, region=config.region, access_key=key)
+    return StoreOptions(
+        endpoint_url=config.endpoint_url,
+        region=config.region,
+        access_key=aws_key(config.region),
+        is_amazon=is_amazon(config.endpoint_url),
+    )
 
 
 def cache_directory(config: JobConfig) -> Path:

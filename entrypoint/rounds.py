@@ -107,9 +107,13 @@ class Rounds:
         # By the user's promise new keys sort after the old ones: one request from the last finds them, and the old
         # ones are taken as they were. Evaluation shards are few and made no promise.
         extent = ledger.extent()
-        new = tuple(self._census.listing(start_after=extent.last_key, excluding=EVAL))
+        found = list(self._census.listing(start_after=extent.last_key))
+        if extent.last_key > EVAL:  # else they come after it too
+            found += self._census.listing(under=EVAL)
+        evaluation = [entry for entry in found if entry.key.startswith(EVAL)]
+        new = (entry for entry in found if not entry.key.startswith(EVAL))
         known_evaluation = (one for one in known if one.key.startswith(EVAL)) if extent.num_untrained else ()
-        changes = compare(self._census.listing(under=EVAL), known_evaluation, self._census.digest)
+        changes = compare(evaluation, known_evaluation, self._census.digest)
         num_same = extent.num_train + changes.num_same
         return Changes(num_same, (*changes.appended, *new), changes.changed, changes.removed)
 

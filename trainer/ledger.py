@@ -239,6 +239,7 @@ class Ledger:
         return Extent(
             num_train=sum(one.num_train for one in found),
             num_untrained=sum(one.num_untrained for one in found),
+            num_held_out=sum(one.num_held_out for one in found),
             last_key=max((one.last_key for one in found), key=str.encode, default=""),
         )
 
@@ -265,6 +266,8 @@ class Ledger:
         first_seen: dict[str, int] = {}
         found: dict[str, tuple[int, Shard]] = {}
         for number in range(1, len(self) + 1):
+            if not (found or self._has_evaluation(number)):
+                continue
             for line in self._lines(number):  # most are of no interest here: they do not become shards
                 if line.get("split") == "eval" or line.get("held_out"):
                     found[line["key"]] = (first_seen.setdefault(line["key"], number), Shard.from_line(line))
@@ -272,6 +275,11 @@ class Ledger:
                     found.pop(line["key"], None)
         removed = self.removed()
         return [found[key] for key in sorted(found, key=str.encode) if key not in removed]
+
+    def _has_evaluation(self, number: int) -> bool:
+        """Whether there may be something to evaluate in a round, by its header: older ones do not tell."""
+        header = self.header(number)
+        return bool(header.get("num_untrained", 1) or header.get("num_held_out", 1))
 
     def shards(self, number: int) -> Iterator[Shard]:
         """The shards of a round, one by one."""

@@ -22,7 +22,7 @@ ENTRY = (
 
 def key(number: int) -> str:
     """The key of object `number`, relative to PREFIX; they sort by number."""
-    return f"shard-{number:08d}.csv"
+    return f"{number:08d}.csv"
 
 
 def etag(number: int) -> str:
@@ -89,7 +89,7 @@ class Listing(BaseHTTPRequestHandler):
         return f"{HEAD}<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(entries)}</ListBucketResult>"
 
     def _send_object(self, name: str) -> None:
-        number = int("".join(re.findall(r"^shard-(\d{8})\.csv$", name)) or -1)
+        number = int("".join(re.findall(r"^(\d{8})\.csv$", name)) or -1)
         whole = Listing.index if name == "_index.jsonl" else content(number) if 0 <= number < self.num_objects else b""
         if not whole:
             self._answer(404, {"Content-Length": "0"}, b"")

@@ -1,4 +1,4 @@
-"""A whole submission over a million known shards with ten new ones: claim, ledger, catalog, census, training, commit.
+"""A whole submission over 100,000 known shards with ten new ones: claim, ledger, catalog, census, training, commit.
 
 python -m tests.benchmarks.submission [--pairs N] [--tiny]
 
@@ -32,7 +32,7 @@ FIRST, GROWS, LISTS, NOTHING = (
 
 def tables(options: Options) -> Iterator[Table]:
     """Seconds and memory of whole processes."""
-    num_known = options.size(1_000_000, 300)
+    num_known = options.size(100_000, 300)
     with tempfile.TemporaryDirectory() as name:
         run = Path(name) / "run"
         with serving(num_known, num_known) as url:

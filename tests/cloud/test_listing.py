@@ -1,9 +1,14 @@
 """Listings in any order become listings in key order."""
 
+from collections.abc import Iterator
+from threading import Barrier
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.listing import folders_out_of_place, in_key_order
+from cloud.errors import Unreachable
+from cloud.listing import all_begun, folders_out_of_place, in_key_order
 from cloud.store import Entry
 
 KEYS = st.lists(st.text("ab-./é🙂\udc80"), max_size=30)
@@ -35,3 +40,22 @@ def test_nothing_is_missed_on_a_server_that_lists_as_a_tree(keys: list[str], sta
 def test_a_folder_is_asked_for_once() -> None:
     assert folders_out_of_place("") == []
     assert folders_out_of_place("data/shard-0007.tar") == ["data/shard/", "data/shard-0007/", "data/shard-0007.tar/"]
+
+
+def test_listings_are_begun_at_once_and_come_one_after_another() -> None:
+    begun = Barrier(3, timeout=10)
+
+    def listing(keys: str) -> Iterator[Entry]:
+        begun.wait()
+        yield from (Entry(key, 1, "") for key in keys)
+
+    assert "".join(entry.key for entry in all_begun([listing("ba"), listing(""), listing("dc")])) == "badc"
+
+
+def test_a_listing_that_fails_fails_all() -> None:
+    def failing() -> Iterator[Entry]:
+        raise Unreachable("no answer")
+        yield
+
+    with pytest.raises(Unreachable):
+        list(all_begun([iter([Entry("a", 1, "")]), failing()]))

@@ -195,3 +195,18 @@ def test_new_shards_whose_names_come_last_are_found_with_one_request(bench, s3_s
     assert listings.count("prefix=data%2F&start-after=data%2F3.jsonl") == 1, "for the round"
     assert listings.count("prefix=data%2F&start-after=data%2F4.jsonl") == 1, "and after it"
     assert "prefix=data%2F" not in listings, "never all of them"
+    assert not any("eval" in listing for listing in listings), "those would come after 4.jsonl"
+
+
+@pytest.mark.parametrize("name", ["{}.jsonl", "x{}.jsonl"])
+def test_evaluation_shards_are_found_before_and_after_the_last_name(bench, name):
+    settings = ("--epochs", "1", "--shard_keys_grow")
+    bench.write(name.format(0), FIRST)
+    bench.submit(*settings)
+    bench.write("eval/0.jsonl", FIRST)
+    bench.write(name.format(1), SECOND)
+    assert set(bench.submit(*settings).said.outcome["appended_shards"]) == {"eval/0.jsonl", name.format(1)}
+    bench.write("eval/0.jsonl", SECOND)
+    assert bench.submit(*settings).said.outcome["changed_shards"] == ["eval/0.jsonl"]
+    (bench.inside.data / "eval/0.jsonl").unlink()
+    assert bench.submit(*settings).said.outcome["removed_shards"] == ["eval/0.jsonl"]

@@ -9,7 +9,7 @@ from pydantic import ByteSize
 
 from entrypoint.arguments import SWITCHES
 from entrypoint.commands import COMMANDS
-from entrypoint.config import aws_key, read, tell_libraries
+from entrypoint.config import aws_key, is_amazon, read, tell_libraries
 from entrypoint.describe import type_of
 from entrypoint.errors import SettingsError
 from entrypoint.problems import edits, near
@@ -317,3 +317,9 @@ def test_a_key_in_variables_is_enough(environ):
 )
 def test_what_only_botocore_understands_is_left_to_it(change):
     assert not aws_key(None, KEY | change)
+
+
+def test_who_serves_s3():
+    assert is_amazon(None, KEY)
+    assert not is_amazon("http://here:9000", KEY)
+    assert not is_amazon(None, KEY | {"AWS_ENDPOINT_URL": "http://here:9000"})

@@ -96,10 +96,11 @@ def test_an_edited_shard_that_lost_what_was_held_out_is_evaluated_no_longer():
 
 @given(st.lists(st.lists(shards, max_size=5, unique_by=lambda shard: shard.key), max_size=3))
 def test_headers_tell_which_shards_there_are_as_the_shards_do(found):
-    ledger, older = Ledger(), Ledger()
+    ledger, older, whole = Ledger(), Ledger(), Ledger()
     for number, new in enumerate(found, 1):
         lines = list(Round(number=number, settings={}, window_bytes=1, shards=tuple(new)).to_lines())
         ledger = ledger.with_round(lambda lines=lines: iter(lines[:1]))  # nothing but the header is read
+        whole = whole.with_round(lambda lines=lines: iter(lines))
         before = {name: value for name, value in lines[0].items() if name not in EXTENT}
         older = older.with_round(lambda lines=[before, *lines[1:]]: iter(lines))
     extent, every = ledger.extent(), [*chain.from_iterable(found)]
@@ -107,4 +108,6 @@ def test_headers_tell_which_shards_there_are_as_the_shards_do(found):
     train = [shard for shard in every if shard.split == "train"]
     assert extent.num_train == sum(shard.new is None for shard in train)
     assert extent.num_untrained == len(every) - len(train)
+    assert extent.num_held_out == sum(bool(shard.held_out) for shard in every)
     assert extent.last_key == max((shard.key for shard in train), key=str.encode, default="")
+    assert whole.evaluation() == older.evaluation(), "though rounds without any are not read"
