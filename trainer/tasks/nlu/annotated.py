@@ -21,6 +21,8 @@ _PIECE = re.compile(
     r"|\](?=[(\[{])"  # the end of one that has no beginning
 )
 _ROUND = re.compile(rf"\(((?:[^()\\]|\\{_BRACKETS}|\\(?!{_BRACKETS}))*)\)")
+_FIELDS = (*ENTITY_FIELDS, "start", "end")
+"""Converters leave a place among an annotation's fields; the brackets say where it is."""
 _ESCAPING = "put a backslash before a bracket that stands for itself"
 
 
@@ -60,10 +62,10 @@ def _annotation(raw: str, found: re.Match[str], span: tuple[int, int], surface: 
         raise Fault(f"the annotation {fault}; {_ESCAPING}", fault.index) from fault
     with placed(raw, start, end):
         if isinstance(value, dict):
-            return [entity_at(fields_of(value, ENTITY_FIELDS, (), "an entity"), span, surface, ())], end
+            return [entity_at(fields_of(value, _FIELDS, (), "an entity"), span, surface, ())], end
         if not value:
             raise Misfit(f"the annotation is empty; {_ESCAPING}")
-        many = [(fields_of(one, ENTITY_FIELDS, (i,), "an entity"), i) for i, one in enumerate(value)]
+        many = [(fields_of(one, _FIELDS, (i,), "an entity"), i) for i, one in enumerate(value)]
         return [entity_at(fields, span, surface, (i,)) for fields, i in many], end
 
 

@@ -64,8 +64,8 @@ def _pairs(node: Node | None) -> list[tuple[Scalar, Node]]:
 
 
 def _retrieval(node: Node | None) -> list[tuple[Scalar, Node]]:
-    """The responses that answer retrieval intents; `utter_greet` and the like belong to the dialogue."""
-    return [(key, value) for key, value in _pairs(node) if "/" in key.value]
+    """The responses that answer retrieval intents; `utter_greet`, `utter_/help` and the like are the dialogue's."""
+    return [(key, value) for key, value in _pairs(node) if "/" in key.value and not key.value.startswith(f"{PREFIX}/")]
 
 
 def _check_version(node: Node | None) -> None:

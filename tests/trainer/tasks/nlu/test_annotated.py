@@ -22,6 +22,7 @@ from trainer.tasks.nlu.places import Fault
             "Rome",
             (Entity(0, 4, "city", "to", "1", "roma"),),
         ),
+        ('[Rome]{"entity": "city", "start": 7, "end": 11}', "Rome", (Entity(0, 4, "city"),)),
         ('[Rome]{"entity": "city", "role": null}', "Rome", (Entity(0, 4, "city"),)),
         (
             '[x][{"entity": "a"}, {"entity": "b", "value": "}]"}]',

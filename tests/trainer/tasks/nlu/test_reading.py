@@ -152,7 +152,7 @@ def test_a_file_of_resources_alone(tmp_path: Path) -> None:
     [
         "stories:\n- story: happy\n  steps:\n  - intent: greet\n",
         "version: '3.1'\nrules: []\n",
-        "intents:\n- greet\nresponses:\n  utter_greet:\n  - text: Hi\nsession_config: {}\n",
+        "intents:\n- greet\nresponses:\n  utter_greet:\n  - text: Hi\n  utter_/u/x:\n  - text: u\nsession_config: {}\n",
         "on: push\njobs:\n  test: &a {runs-on: x}\n  more: *a\n",
         "- a\n- b\n",
         "just words\n",
