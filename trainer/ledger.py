@@ -78,6 +78,7 @@ class Shard:
         return cls(**values)
 
 
+TOTALS = "label_totals"
 REQUIRED = {"key", "size", "sha256"}
 LISTS = {"held_out", "keys", "new"}
 DEFAULTS = asdict(Shard(key="", size=0, sha256=""))
@@ -160,6 +161,11 @@ class Round:
         trained, known = new + drawn, new + Counter(self.old_labels)
         return {name: (num, known[name]) for name, num in trained.items()}
 
+    def _label_totals(self) -> dict[str, int] | None:
+        """Usable examples of each label in its training shards; None where edited ones would count twice."""
+        train = [shard for shard in self.shards if shard.split == "train"]
+        return None if any(shard.new is not None for shard in train) else total_labels(train)
+
     def to_lines(self) -> Iterator[dict[str, Any]]:
         """The ledger file of the round."""
         yield {
@@ -174,6 +180,7 @@ class Round:
             "num_new": self.num_new,
             "num_old": self.num_old,
             **vars(Extent.of(self.shards)),
+            TOTALS: self._label_totals(),
             **({"starts_from": self.starts_from} if self.starts_from else {}),
         }
         yield from (shard.to_line() for shard in sorted(self.shards, key=lambda shard: shard.sort_key))
@@ -253,6 +260,13 @@ class Ledger:
     def rounds_of_labels(self) -> dict[str, int]:
         """For each label the round that brought it."""
         return {label: number for number in range(1, len(self) + 1) for label in self.header(number)["labels"]}
+
+    def label_totals(self) -> dict[str, int] | None:
+        """Usable examples of each label in all training shards, by the headers; None where these do not tell."""
+        found = [self.header(number).get(TOTALS) for number in range(1, len(self) + 1)]
+        if None in found or self.removed():
+            return None
+        return dict(sum(map(Counter, found), Counter[str]()))
 
     def removed(self) -> frozenset[str]:
         """Keys of shards that were found removed when a round started."""

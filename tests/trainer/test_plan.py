@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.ledger import Ledger, Replay, Round, Shard
+from trainer.ledger import TOTALS, Ledger, Replay, Round, Shard
 from trainer.order import PassOrder
 from trainer.plan import MAX_WINDOW_EXAMPLES, Progress, balanced, epochs_of, is_done, next_round, settings_of, target
 from trainer.settings import TrainSettings, fields_of
@@ -244,3 +244,21 @@ def test_a_round_counts_what_it_trains_and_what_there_is(plan, replay):
         counts = round.label_counts()
         assert sum(trained for trained, _ in counts.values()) == round.num_new + round.num_old
         assert {name: known for name, (_, known) in counts.items()} == {name: everything[name] for name in counts}
+
+
+@given(rounds, st.floats(0, 2), st.booleans())
+def test_what_headers_tell_of_labels_is_what_the_shards_do(plan, replay, is_gone):
+    settings = TrainSettings(replay=replay)
+    ledger, _ = ledger_of(plan, settings)
+    silent = [
+        [{name: value for name, value in line.items() if name != TOTALS} for line in lines()] for lines in ledger.files
+    ]
+    older = Ledger(tuple(lambda lines=lines: iter(lines) for lines in silent))
+    assert ledger.label_totals() is not None
+    assert older.label_totals() is None
+    edited = shard("0-0", {"a": 3, "b": 1}, new=(0,), new_labels={"a": 1})
+    for new in ([shard("x", {"a": 3})], [edited]):
+        told, counted = (next_round(one, new, ["0-0"] if is_gone else [], settings, 1000) for one in (ledger, older))
+        assert told == counted
+        assert told is not None
+        assert (ledger.with_round(told.to_lines).label_totals() is None) == (is_gone or new == [edited])
