@@ -6,8 +6,10 @@ import tracemalloc
 import pytest
 import torch
 
-from cloud.fetched import Fetched
+from cloud.allocator import _trim
+from cloud.fetched import NUM_GIVEN_BACK, Fetched
 from cloud.transfer import PART_BYTES
+from tests.benchmarks.measured import resident
 
 
 def fetched(data: bytes) -> Fetched:
@@ -45,6 +47,17 @@ def test_torch_loads_from_it_what_is_given_up_meanwhile(sizes: list[int]) -> Non
         file.seek(0)
         with pytest.raises(OSError, match=r"a\.pth: read a second time"):
             file.read(1)
+
+
+@pytest.mark.skipif(_trim() is int, reason="a C library without malloc_trim")
+def test_the_system_has_back_what_is_given_up() -> None:
+    b"x" * (4 * PART_BYTES - 100_000)  # glibc: what is no larger comes from then on from an arena, which keeps it
+    file = Fetched("a", [memoryview(bytes([number]) * PART_BYTES) for number in range(NUM_GIVEN_BACK + 2)])
+    last, buffer, before = b"x" * 100_000, bytearray(PART_BYTES), resident("VmRSS")
+    while file.readinto(buffer):
+        pass
+    assert resident("VmRSS") < before - 0.8 * NUM_GIVEN_BACK * PART_BYTES
+    assert len(last) == 100_000
 
 
 def test_closed_it_holds_nothing() -> None:
