@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.benchmarks.__main__ import PROGRAMS
 from tests.benchmarks.measured import Unavailable, in_child, measured, program
 from tests.benchmarks.nlu_compare import Judged, difference
 from tests.benchmarks.pairs import AGAIN, Goal, Results, Table, run
-from tests.benchmarks.program import main
+from tests.benchmarks.program import Options, main
 
 LONG_BYTES = 50_000_000
 
@@ -30,6 +31,17 @@ def test_every_program_runs(name: str, tmp_path: Path) -> None:
     for table in written["tables"]:
         assert table["ours"] in table["samples"]
         assert all(sample["seconds"] > 0 for samples in table["samples"].values() for sample in samples)
+
+
+def test_more_samples_join_those_of_before(tmp_path: Path) -> None:
+    def tables(options: Options) -> Iterator[Table]:
+        yield Table(title="", cases={"ours": lambda: {"seconds": 1.0}}, ours="ours")
+
+    arguments = ["--tiny", "--pairs", "2", "--out", str(tmp_path)]
+    counts = [len(main(tables, [*arguments, *more])[0].samples["ours"]) for more in (["--more"], ["--more"], [])]
+    assert counts == [2, 4, 2]
+    with pytest.raises(ValueError, match="measured before were ours; use another --out"):
+        Results(Table(title="", cases={}, ours="a"), {"a": []}).after({"ours": []})
 
 
 def with_ratios(theirs: list[float], again: list[float]) -> Results:

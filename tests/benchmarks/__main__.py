@@ -1,4 +1,4 @@
-"""All benchmarks, or some: `python -m tests.benchmarks [NAME ...] [--pairs N] [--tiny] [--out FOLDER]`.
+"""All benchmarks, or some: `python -m tests.benchmarks [NAME ...] [--pairs N] [--tiny] [--more] [--out FOLDER]`.
 
 Each is a program of its own, `python -m tests.benchmarks.NAME`, and leaves NAME.json and NAME.svg in build/bench/.
 """
@@ -23,7 +23,8 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(PROGRAMS):
         parser.error(f"no such table: {', '.join(sorted(unknown))}; there are: {', '.join(PROGRAMS)}")
-    options = [f"--pairs={asked.pairs}", f"--out={asked.out}", *(["--tiny"] if asked.tiny else [])]
+    options = [f"--pairs={asked.pairs}", f"--out={asked.out}"]
+    options += [f"--{name}" for name in ("tiny", "more") if getattr(asked, name)]
     names = asked.names or PROGRAMS
     return sum(subprocess.call([sys.executable, "-m", f"tests.benchmarks.{name}", *options]) != 0 for name in names)
 

@@ -3,20 +3,19 @@
 python -m tests.benchmarks.blocked [--pairs N] [--tiny]
 """
 
-import hashlib
 import io
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
 from typing import Any
 
 import numpy as np
 import torch
 from torch.distributed.checkpoint import async_save
 
-from cloud.threads import in_background
 from tests.benchmarks.large_state import Layers, content, discarding, layers, moved, saver_on, step, tensors, trained
 from tests.benchmarks.measured import Figures
 from tests.benchmarks.pairs import Goal, Table
@@ -25,7 +24,16 @@ from trainer.state import TrainState
 
 OURS = "perdure, later saves"
 COPY = "copy into buffers that exist"
-PUBLISHING, QUIET, BESIDE = "perdure, while publishing", "quiet", "beside a thread that only digests"
+PUBLISHING, QUIET, BESIDE = "perdure, while publishing", "quiet", "beside another process, which only digests"
+DIGESTING = """
+import hashlib, os
+os.nice(10)
+content = bytes(2**20)
+print(flush=True)
+while True:
+    hashlib.sha256(content)
+"""
+"""Nothing of it is shared with the steps but the machine: what it does to them nobody can avoid."""
 
 
 def tables(options: Options) -> Iterator[Table]:
@@ -56,7 +64,7 @@ def tables(options: Options) -> Iterator[Table]:
         )
     buffers.clear()
     torch.set_num_threads(1)
-    yield disturbed(state, layers(0), options.size(400, 5), warms_up=not options.tiny)
+    yield disturbed(state, layers(0), options.size(800, 5), warms_up=not options.tiny)
 
 
 def disturbed(state: TrainState, task: Layers, num_steps: int, *, warms_up: bool) -> Table:
@@ -84,23 +92,21 @@ def disturbed(state: TrainState, task: Layers, num_steps: int, *, warms_up: bool
         return found
 
     def beside() -> Figures:
-        stop, content = Event(), bytes(2**20)
-
-        def digest() -> None:
-            while not stop.is_set():
-                hashlib.sha256(content)
-
-        digesting = in_background(digest, "digest")
-        found = steps(lambda: None)
-        stop.set()
-        digesting.result()
+        with subprocess.Popen([sys.executable, "-c", DIGESTING], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            found = steps(lambda: None)
+            process.kill()
         return found
 
     return Table(
         title=f"99th percentile of the steps of a small network, torch on one thread, {num_steps} steps",
         cases={PUBLISHING: publishing, QUIET: lambda: steps(lambda: None), BESIDE: beside},
         ours=PUBLISHING,
-        goals=[Goal(says="at most 1.1 of the quiet ones", most=1.1, against=QUIET)],
+        goals=[
+            Goal(says="at most 1.1 of the quiet ones", most=1.1, against=QUIET),
+            Goal(says="which of another process's digesting are", case=BESIDE, most=1.1, against=QUIET),
+        ],
         seconds_unit=("ms", 1e3),
         warms_up=warms_up,
     )

@@ -6,7 +6,7 @@ the machine alone does to a ratio. The first round warms up and is not counted.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.benchmarks.measured import Case, Figures, Unavailable
 
@@ -68,6 +68,12 @@ class Results:
     table: Table
     samples: dict[str, list[Figures]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+
+    def after(self, earlier: Mapping[str, list[Figures]]) -> "Results":
+        """These and the samples of an earlier run of the same cases; ValueError where those are others."""
+        if earlier.keys() != self.samples.keys():
+            raise ValueError(f"{self.table.title}: measured before were {', '.join(earlier)}; use another --out")
+        return replace(self, samples={name: [*earlier[name], *found] for name, found in self.samples.items()})
 
     def figures(self, case: str, name: str) -> list[float]:
         """One figure of a case, round by round."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.benchmarks.measured import Case, Work, in_child, measured
 from tests.benchmarks.pairs import Results, Table, run
-from tests.benchmarks.table import show, write
+from tests.benchmarks.table import read_samples, show, write
 
 NUM_PAIRS = 7
 FOLDER = Path("build/bench")
@@ -26,6 +26,7 @@ class Options:
     pairs: int = NUM_PAIRS
     tiny: bool = False
     out: Path = FOLDER
+    more: bool = False
 
     def size(self, full: Any, tiny: Any) -> Any:
         """One of the two."""
@@ -42,12 +43,15 @@ Tables = Callable[[Options], Iterator[Table]]
 def main(tables: Tables, argv: Sequence[str] | None = None) -> list[Results]:
     """Measure, show and write the tables of a program, under the name of its file."""
     options = parse(sys.argv[1:] if argv is None else argv, tables.__doc__)
+    name = Path(tables.__code__.co_filename).stem
+    before = read_samples(name, options.out) if options.more else []
     done: list[Results] = []
     for table in tables(options):
-        done.append(run(table, options.pairs, is_tiny=options.tiny))
+        results = run(table, options.pairs, is_tiny=options.tiny)
+        done.append(results.after(before.pop(0)) if before else results)
         show(done[-1])
     if done:
-        write(done, Path(tables.__code__.co_filename).stem, options.out)
+        write(done, name, options.out)
     return done
 
 
@@ -62,4 +66,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Those of one program and of all together."""
     parser.add_argument("--pairs", type=int, default=NUM_PAIRS, help="how often each case is measured")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes: only to see that it works")
+    parser.add_argument("--more", action="store_true", help="join the samples that NAME.json has already")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for JSON and plots")

@@ -133,6 +133,7 @@ def fill(state: TrainState, buffer: torch.Tensor) -> None:
 def restoring(task: Layers, restore: Callable[[Path], TrainState]) -> Figures:
     """Time and memory of one way to restore, with two steps; `restored_seconds` is without these."""
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as the job does: two ways whose moments differ shall not take steps that differ
     with TemporaryDirectory() as scratch:
         found: dict[str, float] = {}
 

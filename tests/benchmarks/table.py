@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from tests.benchmarks.machine import describe, machine
+from tests.benchmarks.measured import Figures
 from tests.benchmarks.pairs import AGAIN, Results, Spread, Table
 
-__all__ = ["machine", "show", "to_json", "write"]
+__all__ = ["machine", "read_samples", "show", "to_json", "write"]
 
 WIDTH = 140
 
@@ -47,6 +48,12 @@ def write(all_results: Sequence[Results], name: str, folder: Path) -> None:
         print("no plot: matplotlib is not installed (pip install 'perdure[bench]')", file=sys.stderr)
     else:
         plot(all_results, folder / f"{name}.svg")
+
+
+def read_samples(name: str, folder: Path) -> list[dict[str, list[Figures]]]:
+    """The samples of each table that NAME.json holds; none where there is no such file."""
+    path = folder / f"{name}.json"
+    return [table["samples"] for table in json.loads(path.read_text())["tables"]] if path.exists() else []
 
 
 def to_json(all_results: Sequence[Results]) -> dict[str, Any]:
