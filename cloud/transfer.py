@@ -31,8 +31,8 @@ PIECE_BYTES = 2**19
 """What is copied and digested at once: a copy lies in the processor's cache, quicker by more than copying takes."""
 
 UPLOAD_PIECE_BYTES = 2**22
-"""The same beside a training, whose steps are held up by each return to the interpreter more than by a tenth more work.
-"""
+"""The same beside a training: a tenth more work holds its steps up less than more returns to the interpreter would."""
+
 UPLOAD_PAUSES_SECONDS = (2.0, 8.0)
 
 _log = logging.getLogger(__name__)

@@ -94,10 +94,11 @@ def disturbed(state: TrainState, task: Layers, num_steps: int, *, warms_up: bool
     def beside() -> Figures:
         with subprocess.Popen([sys.executable, "-c", DIGESTING], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            process.stdout.readline()
-            found = steps(lambda: None)
-            process.kill()
-        return found
+            try:
+                process.stdout.readline()
+                return steps(lambda: None)
+            finally:
+                process.kill()
 
     return Table(
         title=f"99th percentile of the steps of a small network, torch on one thread, {num_steps} steps",
