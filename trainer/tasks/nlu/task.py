@@ -111,7 +111,7 @@ class NLU(Task):
     }  # fmt: skip
     """What differs beside a pretrained encoder, whose features say at once what words say only once they are learned:
     twice the epochs were worse, on parts of Banking77's training data, and batches twice as large as good in half the
-    time. As little as the first round visits, a later one has room for fewer old messages; its batches are small.
+    time. As the first round visits less, a later one may too: it has fewer old messages, but smaller batches.
     """
     _featurizer = Featurizer(Vocabulary())
     _shared: tuple[Round | None, Vocabulary | None, Mapping[str, Shares]] = (None, None, {})
