@@ -111,7 +111,7 @@ class Slot:
         self._lock.close()
 
     def _look_through(self) -> None:
-        with os.scandir(self.path) as entries:  # a job starts with this, and there may be a million
+        with os.scandir(self.path) as entries:  # there may be a million
             found = [(entry, entry.stat(follow_symlinks=False)) for entry in entries if entry.name != _LOCK]
         for entry, stat in sorted(found, key=lambda item: item[1].st_mtime_ns):
             path = self.path / entry.name
