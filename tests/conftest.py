@@ -1,6 +1,7 @@
 """Servers that tests share: one per session and test process, started when first asked for."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import hypothesis
@@ -11,6 +12,14 @@ from tests.servers import AzureServer, S3Server, Unavailable, start_azure, start
 # A machine that is busy with something else makes no example wrong.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> Iterator[None]:
+    """What trains inside a test's process flushes them, which Hypothesis in a later test does not bear."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.e2e.inside import POINTS, Inside, write_digits, write_points
 from tests.e2e.noted import ARGUMENTS, Bench
@@ -27,7 +26,6 @@ def job(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     for number, handler in handlers.items():
         signal.signal(number, handler)
     logging.captureWarnings(False)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture
