@@ -29,10 +29,9 @@ NUM_LANES = min(3, os.cpu_count() or 1)
 CHECK_SECONDS = 0.1
 PIECE_BYTES = 2**19
 """What is copied and digested at once: a copy lies in the processor's cache, quicker by more than copying takes."""
-
-UPLOAD_PIECE_BYTES = 2**22
-"""The same beside a training: a tenth more work holds its steps up less than more returns to the interpreter would."""
-
+GATHERED_BYTES = 2**16
+"""Smaller writes are gathered: torch.save makes five for each tensor, each of which would take the interpreter from a
+step that waits for it."""
 UPLOAD_PAUSES_SECONDS = (2.0, 8.0)
 
 _log = logging.getLogger(__name__)
@@ -48,9 +47,8 @@ def no_check() -> None:
 class Digester:
     """SHA-256 of bytes on their way: of the whole, or one per CHUNK_BYTES, which several threads can share."""
 
-    def __init__(self, *, chunked: bool = False, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self, *, chunked: bool = False) -> None:
         self.size = 0
-        self._piece_bytes = piece_bytes
         self._span_bytes = CHUNK_BYTES if chunked else sys.maxsize
         self._hashes: dict[int, hashlib._Hash] = {}
         self._lock = threading.Lock()
@@ -68,7 +66,7 @@ class Digester:
         number = start // self._span_bytes
         if number not in self._hashes:
             self._hashes[number] = hashlib.sha256()
-        for piece in _copies(data, self._piece_bytes) if len(data) > self._piece_bytes else (data,):
+        for piece in _copies(data) if len(data) > PIECE_BYTES else (data,):
             self._hashes[number].update(piece)
         with self._lock:
             self.size += len(data)
@@ -185,6 +183,7 @@ def _upload_once(store: Store, key: str, produce: Callable[[Writer], None]) -> D
         writer = _DigestingWriter(raw)
         try:
             produce(writer)
+            writer.finish()
         except Exception:
             # torch.save answers a failed write with an error of its own ("unexpected pos"): the first one counts.
             if writer.failure is None:
@@ -201,36 +200,56 @@ class _DigestingWriter:
     """
 
     def __init__(self, raw: Writer) -> None:
-        self.digester = Digester(chunked=True, piece_bytes=UPLOAD_PIECE_BYTES)
+        self.digester = Digester(chunked=True)
         self.failure: BaseException | None = None
         self._raw = raw
+        self._gathered = bytearray()
 
     def write(self, data: Data, /) -> int:
         if self.failure is not None:
             raise self.failure
+        num_bytes = memoryview(data).nbytes
+        if num_bytes < GATHERED_BYTES:
+            self._gathered += data
+            self._send_gathered(at_least=PIECE_BYTES)
+        else:
+            self._send_gathered()
+            self._send(_as_immutable(data))
+        return num_bytes
+
+    def flush(self) -> None:
+        """What is kept back goes on with what follows, or in the end; torch.save calls it."""
+
+    def finish(self) -> None:
+        """Hand over what was kept back, unless a write failed."""
+        if self.failure is None:
+            self._send_gathered()
+
+    def _send_gathered(self, at_least: int = 1) -> None:
+        if len(self._gathered) >= at_least:
+            self._send((bytes(self._gathered),))
+            self._gathered.clear()
+
+    def _send(self, pieces: Iterable[Data]) -> None:
         try:
-            for piece in _as_immutable(data):
+            for piece in pieces:
                 self.digester.update(piece)
                 self._raw.write(piece)
         except BaseException as error:
             self.failure = error
             raise
-        return memoryview(data).nbytes
-
-    def flush(self) -> None:
-        """Nothing is kept back; torch.save calls it."""
 
 
 def _as_immutable(data: Data) -> Iterable[Data]:
     """The same bytes as nobody else can change them, in pieces: a large tensor's memory is never there twice."""
-    return (data,) if type(data) is bytes else _copies(data, UPLOAD_PIECE_BYTES)
+    return (data,) if type(data) is bytes else _copies(data)
 
 
-def _copies(data: Data, num_bytes: int) -> Iterator[memoryview]:
-    """Read-only copies, `num_bytes` each. NumPy does not hold the interpreter, for which a step may be waiting."""
+def _copies(data: Data) -> Iterator[memoryview]:
+    """Read-only copies, PIECE_BYTES each. NumPy does not hold the interpreter, for which a step may be waiting."""
     source = np.frombuffer(data, np.uint8)
-    for start in range(0, len(source), num_bytes):
-        copy = source[start : start + num_bytes].copy()
+    for start in range(0, len(source), PIECE_BYTES):
+        copy = source[start : start + PIECE_BYTES].copy()
         copy.flags.writeable = False
         yield copy.data
 

@@ -11,14 +11,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloud.errors import AccessDenied, Damaged, StoreFull, Unreachable
 from cloud.open import open_store
 from cloud.store import Store, Writer
 from cloud.transfer import (
     CHUNK_BYTES,
+    GATHERED_BYTES,
     NUM_PARTS,
     PART_BYTES,
+    PIECE_BYTES,
     UPLOAD_PAUSES_SECONDS,
     Digester,
     digest_file,
@@ -45,6 +49,26 @@ class WritesFail(Wrapped):
                 yield FailsAtSecond(writer, self.error)
             else:
                 yield writer
+
+
+class CountsWrites(Wrapped):
+    """How often its writers are written to."""
+
+    num_writes = 0
+
+    @contextmanager
+    def writer(self, key: str) -> Iterator[Writer]:
+        with self.inner.writer(key) as writer:
+            yield Counting(self, writer)
+
+
+class Counting:
+    def __init__(self, store: CountsWrites, writer: Writer) -> None:
+        self.store, self.writer = store, writer
+
+    def write(self, data: bytes, /) -> int:
+        self.store.num_writes += 1
+        return self.writer.write(data)
 
 
 class FailsAtSecond:
@@ -232,16 +256,40 @@ def test_upload_takes_buffers_of_any_form(store: Store) -> None:
     assert store.read("empty") == b""
 
 
+@given(st.lists(st.sampled_from([0, 1, 700, GATHERED_BYTES - 1, GATHERED_BYTES, PIECE_BYTES + 1]), max_size=30))
+def test_writes_of_all_sizes_arrive_in_order(sizes: list[int]) -> None:
+    store, buffer = new_memory_store(), bytearray(PIECE_BYTES + 1)
+
+    def produce(writer: Writer) -> None:
+        for number, size in enumerate(sizes):
+            buffer[:size] = bytes([number]) * size
+            assert writer.write(memoryview(buffer)[:size]) == size
+
+    digester = upload(store, "k", produce)
+    expected = b"".join(bytes([number]) * size for number, size in enumerate(sizes))
+    assert store.read("k") == expected
+    assert digester.chunks() == chunk_digests(expected)
+
+
+def test_small_writes_reach_the_store_together() -> None:
+    counted = CountsWrites(new_memory_store())
+    upload(counted, "k", lambda writer: [writer.write(bytes(100)) for _ in range(3 * PIECE_BYTES // 100)] and None)
+    assert counted.num_writes == 3
+
+
+PIECES = (b"one" * GATHERED_BYTES, b"two" * GATHERED_BYTES, b"three" * GATHERED_BYTES)
+
+
 def three_pieces(writer: Writer) -> None:
-    for piece in (b"one", b"two", b"three"):
+    for piece in PIECES:
         writer.write(piece)
 
 
 def test_upload_starts_over_when_the_store_is_unreachable(store: Store) -> None:
     pauses: list[float] = []
     digester = upload(WritesFail(store, 2, Unreachable("reset")), "k", three_pieces, sleep=pauses.append)
-    assert store.read("k") == b"onetwothree"
-    assert digester.chunks() == chunk_digests(b"onetwothree")
+    assert store.read("k") == b"".join(PIECES)
+    assert digester.chunks() == chunk_digests(b"".join(PIECES))
     assert pauses == list(UPLOAD_PAUSES_SECONDS)
     assert pauses == sorted(pauses)
     assert sum(pauses) <= 15
@@ -282,7 +330,7 @@ def hides_as_another_error(writer: Writer) -> None:
 
 
 def hides_altogether(writer: Writer) -> None:
-    for piece in (b"one", b"two", b"three"):
+    for piece in PIECES:
         with suppress(Unreachable):
             writer.write(piece)
 
@@ -292,7 +340,7 @@ def test_a_failed_write_counts_whatever_the_producer_makes_of_it(
     store: Store, produce: Callable[[Writer], None]
 ) -> None:
     upload(WritesFail(store, 1, Unreachable("reset")), "k", produce, sleep=lambda seconds: None)
-    assert store.read("k") == b"onetwothree"
+    assert store.read("k") == b"".join(PIECES)
 
 
 def test_a_state_as_torch_writes_it(store: Store) -> None:
