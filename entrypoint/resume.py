@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cloud.allocator import give_back
 from cloud.errors import Damaged
 from cloud.folder import Chosen, OutputFolder
 from cloud.records import FileDigest, Record, Rejected
@@ -86,7 +87,9 @@ def _state(
     task.settings = in_round(task.settings, fixed.get("set", {}))
     vocabulary = Vocabulary.from_dict(payload.vocabulary)
     with _fitting(payload, config):
-        return restored(task, payload, vocabulary, settings, device)
+        state = restored(task, payload, vocabulary, settings, device)
+    give_back()  # what was copied out of the payload: the gradients are about to need as much
+    return state
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import obstore
 import torch
 
 from cloud import verifying
+from cloud.allocator import give_back
 from cloud.folder import OutputFolder
 from cloud.open import open_store
 from cloud.transfer import PART_BYTES, Digester, no_check
@@ -71,7 +72,9 @@ def ours(url: str, num_bytes: int, verifies: bool) -> Figures:
     def restore(scratch: Path) -> TrainState:
         chosen = OutputFolder(open_store(url)).choose(no_check)
         assert chosen is not None
-        return restored(task, payload_of(chosen), Vocabulary(), SETTINGS, CPU)
+        state = restored(task, payload_of(chosen), Vocabulary(), SETTINGS, CPU)
+        give_back()
+        return state
 
     with nullcontext() if verifies else unverified():
         return restoring(task, restore)
