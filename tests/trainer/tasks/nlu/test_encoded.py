@@ -63,18 +63,6 @@ def test_without_tags_no_token_is_encoded(encoder):
     assert len(task.predict(task.build(vocabulary).eval(), task.collate(told, vocabulary, None))) == 3
 
 
-def test_in_training_some_tokens_are_told_by_the_encoder_alone(encoder, monkeypatch):
-    task = make_task("nlu", {"encoder": str(encoder)})
-    vocabulary = task.grow(Vocabulary(), [], MESSAGES)
-    net, batch = task.build(vocabulary), task.collate(MESSAGES, vocabulary, None).inputs
-    with torch.no_grad():
-        monkeypatch.setattr("trainer.tasks.nlu.net.FORM_UNSEEN", 1.0)
-        (own, dense), (kept, _) = (
-            net.train(training)(batch).tokens.split([64, 8], dim=2) for training in (True, False)
-        )
-    assert not own.any() and dense.any() and kept.any()
-
-
 def test_a_transformer_reads_them_with_the_others(encoder):
     task = make_task("nlu", {"encoder": str(encoder), "architecture": "diet", "width": "8", "hidden": "8"})
     vocabulary = task.grow(Vocabulary(), [], MESSAGES)
