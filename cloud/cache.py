@@ -60,21 +60,21 @@ class ShardCache:
 
     @cached_property
     def _shelf(self) -> Shelf:
-        """Made when the first shard comes from elsewhere: no start waits until thousands of files are counted."""
+        """Made when the first shard comes from elsewhere: to read in place nobody waits until its files are counted."""
         return Shelf(Slot(self._directory, self._limit_bytes))
 
     def prefetch(self, wanted: Sequence[ShardVersion]) -> None:
         """Fetch these in the background, in this order, as space permits; replaces what was asked for before.
 
-        What cannot be fetched is only reported when it is acquired.
+        What cannot be fetched is only reported when it is acquired; a folder that cannot be used is, here too.
         """
         remote = [_plain(shard) for shard in wanted if self._store.local_path(shard.key) is None]
-        if not (remote or self._is_used):
-            return
         with self._changed:
+            if self._closed or not (remote or self._is_used):
+                return
             self._shelf.want_ahead(remote)
             self._changed.notify_all()
-            if remote and not self._threads and not self._closed:
+            if remote and not self._threads:
                 self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(NUM_THREADS)]
                 for thread in self._threads:
                     thread.start()
@@ -111,12 +111,12 @@ class ShardCache:
     def close(self) -> None:
         """Stop fetching and let other processes use what is there; files that are still acquired may go too."""
         with self._changed:
-            self._closed = True
+            self._closed, is_used = True, self._is_used
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
         # A thread that hangs in a file system keeps the folder locked: it may still write there.
-        if self._is_used and not any(thread.is_alive() for thread in self._threads):
+        if is_used and not any(thread.is_alive() for thread in self._threads):
             self._shelf.slot.close()
 
     @property
@@ -137,6 +137,7 @@ class ShardCache:
     def _find_or_begin(self, shard: Wanted) -> Content | Job:
         """Its content, pinned, as soon as it is there; or its job, when nobody else brings it and there is room."""
         with self._changed, self._waiting():
+            self._check_open()
             self._shelf.take_ahead(shard.key)
             while True:
                 self._check_open()

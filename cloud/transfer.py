@@ -211,7 +211,7 @@ class _DigestingWriter:
         num_bytes = memoryview(data).nbytes
         if num_bytes < GATHERED_BYTES:
             self._gathered += data
-            self._send_gathered(at_least=PIECE_BYTES)
+            self._send_gathered(at_least=PIECE_BYTES - GATHERED_BYTES)
         else:
             self._send_gathered()
             self._send(_as_immutable(data))

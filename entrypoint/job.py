@@ -48,7 +48,7 @@ class _OpenSession(Protocol):
 
 
 def _import_trainer() -> _OpenSession:
-    """What imports make stays for good: looking through it for garbage, then and ever after, is time for nothing."""
+    """What imports make stays for good, as does nearly all else by then: looking for garbage in it only takes time."""
     is_first = "torch" not in sys.modules
     if is_first:
         gc.disable()

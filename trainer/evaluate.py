@@ -129,7 +129,7 @@ class Evaluation:
         ]
 
     def _judge_known(self, state: TrainState, examples: Sequence[Any], shard_round: int) -> list[_Judged]:
-        """As `_judge`, of a network that knows no label of the newest round: those examples are not shown to it."""
+        """As `_judge`, of the network before the newest round: what has a label it cannot know is not shown."""
         rounds = [self._label_round(state, example) for example in examples]
         known = [example for example, number in zip(examples, rounds, strict=True) if self._was_known(number)]
         try:
@@ -211,7 +211,7 @@ def _indices(shard: Shard) -> np.ndarray:
 
 
 def _grouped(judged: Sequence[_Judged], rounds: Sequence[int | None]) -> dict[int, list[Any]]:
-    """Predictions by round, those without one left out."""
+    """Predictions by round, those without one, or of a label that no round brought, left out."""
     groups: dict[int, list[Any]] = {}
     for one, number in zip(judged, rounds, strict=True):
         if number:

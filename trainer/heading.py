@@ -31,8 +31,6 @@ class Counted(Protocol):
     def split(self) -> str: ...
     @property
     def new(self) -> tuple[int, ...] | None: ...
-    @property
-    def held_out(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +38,24 @@ class Extent:
     """Which shards a round has.
 
     `num_train`: training shards that no earlier round had; `num_untrained`: those to evaluate on, and what is none;
-    `num_held_out`: those with examples held out; `last_key`: the highest key of a training shard.
+    `last_key`: the highest key of a training shard.
     """
 
     num_train: int
     num_untrained: int
-    num_held_out: int
     last_key: str
 
     @classmethod
     def of(cls, shards: Iterable[Counted]) -> "Extent":
         """The extent of these shards, which are read once."""
-        num_train = num_untrained = num_held_out = 0
+        num_train = num_untrained = 0
         last_key = ""
         for shard in shards:
             num_untrained += shard.split != "train"
-            num_held_out += bool(shard.held_out)
             if shard.split == "train":
                 num_train += shard.new is None
                 last_key = max(last_key, shard.key, key=str.encode)
-        return cls(num_train=num_train, num_untrained=num_untrained, num_held_out=num_held_out, last_key=last_key)
+        return cls(num_train=num_train, num_untrained=num_untrained, last_key=last_key)
 
 
 EXTENT = tuple(field.name for field in fields(Extent))

@@ -78,7 +78,8 @@ class Shard:
         return cls(**values)
 
 
-TOTALS = "label_totals"
+TOTALS, NUM_HELD_OUT = COUNTS = ("label_totals", "num_held_out")
+"""What headers tell beside the extent: the label totals, and how many shards have examples held out."""
 REQUIRED = {"key", "size", "sha256"}
 LISTS = {"held_out", "keys", "new"}
 DEFAULTS = asdict(Shard(key="", size=0, sha256=""))
@@ -181,6 +182,7 @@ class Round:
             "num_old": self.num_old,
             **vars(Extent.of(self.shards)),
             TOTALS: self._label_totals(),
+            NUM_HELD_OUT: sum(bool(shard.held_out) for shard in self.shards),
             **({"starts_from": self.starts_from} if self.starts_from else {}),
         }
         yield from (shard.to_line() for shard in sorted(self.shards, key=lambda shard: shard.sort_key))
@@ -246,7 +248,6 @@ class Ledger:
         return Extent(
             num_train=sum(one.num_train for one in found),
             num_untrained=sum(one.num_untrained for one in found),
-            num_held_out=sum(one.num_held_out for one in found),
             last_key=max((one.last_key for one in found), key=str.encode, default=""),
         )
 
@@ -293,7 +294,7 @@ class Ledger:
     def _has_evaluation(self, number: int) -> bool:
         """Whether there may be something to evaluate in a round, by its header: older ones do not tell."""
         header = self.header(number)
-        return bool(header.get("num_untrained", 1) or header.get("num_held_out", 1))
+        return bool(header.get("num_untrained", 1) or header.get(NUM_HELD_OUT, 1))
 
     def shards(self, number: int) -> Iterator[Shard]:
         """The shards of a round, one by one."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainer.errors import CheckpointError, DataError
 from trainer.heading import EXTENT
-from trainer.ledger import TOTALS, Ledger, Round, Shard
+from trainer.ledger import COUNTS, Ledger, Round, Shard
 from trainer.plan import next_round, settings_of
 from trainer.settings import TrainSettings
 
@@ -90,7 +90,7 @@ def _digest(round: Round) -> str:
 
 
 def _essential(line: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in line.items() if name not in ("version", *EXTENT, TOTALS)}
+    kept = {name: value for name, value in line.items() if name not in ("version", *EXTENT, *COUNTS)}
     if "bad" in kept:
         kept["bad"] = [index for index, _ in kept["bad"]]
     if "shard" in kept:

@@ -28,6 +28,7 @@ class HostCopy:
 
         The copies of tensors on a GPU are only whole after `wait`.
         """
+        self._on_gpu.clear()
         copied = self._taken(value, ())
         if self._on_gpu:
             self._copy_beside(self._on_gpu[0][1].device)

@@ -58,6 +58,17 @@ def test_what_is_read_in_place_needs_no_folder(tmp_path: Path) -> None:
         assert not (tmp_path / "cache").exists()
 
 
+def test_once_closed_no_folder_is_made(tmp_path: Path) -> None:
+    store = new_memory_store()
+    shard = put(store, "a")
+    with caching(store, tmp_path, 3 * SIZE) as cache:
+        cache.close()
+        cache.prefetch([shard])
+        with pytest.raises(ValueError, match="closed"):
+            cache.acquire(shard)
+    assert not (tmp_path / "cache").exists()
+
+
 def digests(*shards: Wanted) -> set[str | None]:
     return {shard.sha256 for shard in shards}
 

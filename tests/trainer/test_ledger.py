@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainer.errors import CheckpointError
 from trainer.heading import EXTENT
-from trainer.ledger import Ledger, Replay, Round, Shard
+from trainer.ledger import COUNTS, NUM_HELD_OUT, Ledger, Replay, Round, Shard
 
 keys = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 labels = st.dictionaries(st.text(max_size=4), st.integers(0, 10**9), max_size=3)
@@ -99,15 +99,15 @@ def test_headers_tell_which_shards_there_are_as_the_shards_do(found):
     ledger, older, whole = Ledger(), Ledger(), Ledger()
     for number, new in enumerate(found, 1):
         lines = list(Round(number=number, settings={}, window_bytes=1, shards=tuple(new)).to_lines())
+        assert lines[0][NUM_HELD_OUT] == sum(bool(shard.held_out) for shard in new)
         ledger = ledger.with_round(lambda lines=lines: iter(lines[:1]))  # nothing but the header is read
         whole = whole.with_round(lambda lines=lines: iter(lines))
-        before = {name: value for name, value in lines[0].items() if name not in EXTENT}
+        before = {name: value for name, value in lines[0].items() if name not in (*EXTENT, *COUNTS)}
         older = older.with_round(lambda lines=[before, *lines[1:]]: iter(lines))
     extent, every = ledger.extent(), [*chain.from_iterable(found)]
     assert extent == older.extent(), "of a ledger file that is older than these fields"
     train = [shard for shard in every if shard.split == "train"]
     assert extent.num_train == sum(shard.new is None for shard in train)
     assert extent.num_untrained == len(every) - len(train)
-    assert extent.num_held_out == sum(bool(shard.held_out) for shard in every)
     assert extent.last_key == max((shard.key for shard in train), key=str.encode, default="")
     assert whole.evaluation() == older.evaluation(), "though rounds without any are not read"
