@@ -69,7 +69,7 @@ class HeldFolder(OutputFolder):
         self.parent = parent
         self._uploaded: dict[CheckpointName, Record] = {}
         self._tried: set[CheckpointName] = set()
-        self._has_discarded = False
+        self._has_discarded = claim.number == 1  # no attempt before it left anything
 
     def history(self) -> History:
         """How long the attempts before this one worked, and how many of them were interrupted."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trainer.errors import NonFinite
 
-PIECE_BYTES = 2**18
-"""What is digested at once: copied into the processor's cache first, it takes 0.7 to 0.8 of the time."""
+PIECE_BYTES = 2**20
+"""What is digested at once: copied into the processor's cache first, it takes 0.8 of the time."""
 
 
 def check_finite(payload: Mapping[str, Any]) -> None:

@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from cloud.open import StoreOptions, open_store
 from cloud.pruning import Keeping
 from cloud.store import Store
+from cloud.wrapped import Wrapped
 from tests.cloud.folders import held, publish
+from tests.cloud.places import new_memory_store
 from tests.servers import S3Server
 
 KEEPING = Keeping(last=2, best=0, every=0, score=lambda record: None)
@@ -82,6 +84,24 @@ def test_what_earlier_attempts_left_unfinished_goes_and_nothing_else(
     folder.prune(KEEPING)
     assert unfinished(s3_server) == ["run-2/ckpt_3-a1.pth", "run/ckpt_9-a9.pth", "run/somebody.pth"]
     assert (abort_all(run), abort_all(other), abort_all(other), unfinished(s3_server)) == (2, 1, 0, [])
+
+
+def test_only_attempts_after_the_first_look_once_for_what_is_unfinished() -> None:
+    class Asked(Wrapped):
+        times = 0
+
+        def discard_unfinished(self, which: Callable[[str], bool]) -> int:
+            self.times += 1
+            return super().discard_unfinished(which)
+
+    store = Asked(new_memory_store())
+    for first, times in ((1, 0), (4, 1)):
+        folder = held(store)
+        for epoch in (first, first + 1, first + 2):
+            publish(folder, epoch)
+            folder.prune(KEEPING)
+        assert store.times == times
+        folder.claim.stop_beating()
 
 
 def test_what_may_not_be_listed_stays_and_is_no_error(
