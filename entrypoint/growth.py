@@ -15,7 +15,7 @@ from trainer.errors import Incomparable
 from trainer.evaluate import Evaluation
 from trainer.ledger import Ledger, Round
 from trainer.opened import OpenShards
-from trainer.parts import Part, indices_of
+from trainer.parts import new_examples
 from trainer.plan import Progress, target
 from trainer.state import TrainState, grown, new_state
 from trainer.task import Task, in_round
@@ -65,6 +65,7 @@ class Growth:
         else:
             begun = self._grown(start, vocabulary)
             begun.progress = begun.progress.in_round(round.number)
+        self._task.begin_round(begun.net, vocabulary, self._new_examples(round))
         begun.progress.before, begun.progress.oov_rate = before, oov_rate
         return begun
 
@@ -88,11 +89,4 @@ class Growth:
 
     def _new_examples(self, round: Round, *, with_resources: bool = False) -> Iterator[Any]:
         """What the round brings, example by example, for a task whose vocabulary is more than its labels."""
-        own = [shard for shard in round.shards if shard.split == "train"]
-        self._opened.prefetch(own)
-        for shard in own:
-            with self._opened.open(shard) as examples:
-                yield from getattr(examples, "resources", ()) if with_resources else ()
-                for index in indices_of(Part(shard, None, shard.num_new), self._task, examples).tolist():
-                    self._stop.check()
-                    yield examples[index]
+        return new_examples(round, self._opened, self._stop.check, with_resources=with_resources)

@@ -32,7 +32,7 @@ from trainer.errors import DataError
 from trainer.ledger import Ledger, Shard
 from trainer.loop import EpochEnd, Training
 from trainer.opened import OpenShards
-from trainer.parts import parts_of
+from trainer.parts import new_examples, parts_of
 from trainer.plan import Progress, settings_of, target
 from trainer.settings import TrainSettings
 from trainer.snapshot import HostCopy
@@ -130,6 +130,7 @@ class _Again:
         if self.start is None:
             self.state = new_state(self.task, self.vocabulary, settings, self.device)
             self.state.progress = Progress().in_round(1)
+            self._begin(1)
         else:
             self.state = restored(self.task, self.start, self.vocabulary, settings, self.device)
         self.num_steps = end.global_step - self.state.progress.global_step
@@ -142,7 +143,13 @@ class _Again:
             settings = self._settings(end.round)
             self.state = grown(self.state, self.task, Vocabulary.from_dict(self.goal.vocabulary), settings)
             self.state.progress = self.state.progress.in_round(end.round)
+            self._begin(end.round)
         self._train(None, bar)
+
+    def _begin(self, number: int) -> None:
+        """What comes before the first step of a round."""
+        new = new_examples(self.ledger.round(number), self.opened, self.stop.check)
+        self.task.begin_round(self.state.net, self.state.vocabulary, new)
 
     def _first_epoch(self) -> int:
         """How many epochs there were when the goal's round began."""

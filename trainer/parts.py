@@ -1,6 +1,6 @@
 """What a round consists of: the shards it brings, and the old ones that examples are drawn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from trainer.census import usable_indices
 from trainer.errors import DataError
 from trainer.ledger import Replay, Round, Shard
+from trainer.opened import OpenShards
 from trainer.task import Task
 
 
@@ -36,6 +37,20 @@ def parts_of(round: Round) -> list[Part]:
 
 def _sort_key(part: Part) -> bytes:
     return part.shard.sort_key
+
+
+def new_examples(
+    round: Round, opened: OpenShards, check: Callable[[], None], *, with_resources: bool = False
+) -> Iterator[Any]:
+    """What the round brings, example by example, and before those of a shard its resources. `check` may end it."""
+    own = [shard for shard in round.shards if shard.split == "train"]
+    opened.prefetch(own)
+    for shard in own:
+        with opened.open(shard) as examples:
+            yield from getattr(examples, "resources", ()) if with_resources else ()
+            for index in indices_of(Part(shard, None, shard.num_new), opened.task, examples).tolist():
+                check()
+                yield examples[index]
 
 
 def indices_of(part: Part, task: Task, examples: Sequence[Any]) -> np.ndarray:

@@ -109,6 +109,13 @@ class Task(Protocol):
         """
         raise NotImplementedError
 
+    def begin_round(self, net: nn.Module, vocabulary: Vocabulary, examples: Iterable[Any]) -> None:
+        """Called once in each round, after growth and before the first step, with the examples that are new.
+
+        For what a network takes from data otherwise than by steps, such as sums over all examples ever, in buffers that
+        `state_dict` has: a resume finds them in the checkpoint. Default: nothing, and no example is read.
+        """
+
     def take(self, shards: Sequence[Sequence[Any]], which: np.ndarray, indices: np.ndarray) -> Sequence[Any]:
         """The examples `indices[i]` of `shards[which[i]]`, both int64 of shape (n,), in a sequence for `collate`.
 

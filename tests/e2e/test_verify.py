@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from cloud.audit import Audit
@@ -18,6 +19,7 @@ from cloud.transfer import Digester, no_check
 from entrypoint.__main__ import main
 from entrypoint.saver import Saver
 from tests.e2e.inside import Inside, write_digits
+from tests.trainer.tasks.nlu.encoders import write_encoder
 
 
 def verify(job: Inside, *more: object) -> tuple[int, str, str]:
@@ -204,3 +206,20 @@ def test_a_bucket_is_checked_as_a_folder_is(job, s3_server, monkeypatch):
     store.put("ckpt_2-a1.pth", store.read("ckpt_2-a1.pth")[:-1] + b"x")
     assert main(verified[:3]) == 65
     assert "ckpt_2-a1.pth: digest of chunk 1 differs" in job.capfd.readouterr().err
+
+
+def test_what_a_round_takes_in_before_its_steps_is_taken_in_again(job, tmp_path):
+    """Sums over all messages stand beside an encoder: from the beginning, and over the border to the next round."""
+    pytest.importorskip("tokenizers", reason="the extra 'encoder' is not installed")
+    for path in job.data.iterdir():
+        path.unlink()
+    encoder = write_encoder(tmp_path / "encoder")
+    job.arguments = ("--task", "nlu", "--set", f"encoder={encoder}", "--epochs", "1", "--finetune_epochs", "1")
+    data, base = ("--data_url", job.data, "--retrain"), ("the beginning", "ckpt_1-a1")
+    for number, rows in enumerate((("send money,pay", "hello,greet", "hello friend,greet"), ("my card,card",)), 1):
+        (job.data / f"{number}.csv").write_text("\n".join(("text,category", *rows)) + "\n")
+        job.trained()
+        words = rf"retrain +ckpt_{number}-a{number} from {base[number - 1]}: .*: bit for bit the same"
+        assert re.search(words, verify(job, *data)[1])
+    sums = safetensors.torch.load_file(next((job.run / "model").glob("*.safetensors")))
+    assert sums["ridge.products"][-1, -1] == 4, "each message is counted once, replayed or not"

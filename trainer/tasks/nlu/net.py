@@ -12,6 +12,7 @@ from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, BagTensors, Batch
 from trainer.tasks.nlu.diet import Diet, SimilarityHead
 from trainer.tasks.nlu.labels import LabelHead
+from trainer.tasks.nlu.ridge import RidgeHead
 from trainer.tasks.nlu.tagger import TagHead
 from trainer.tasks.nlu.tags import LAYERS
 from trainer.vocabulary import Vocabulary
@@ -51,7 +52,8 @@ class Net(nn.Module):
         """`dense_widths`: how wide the features of a pretrained encoder are, of messages and of tokens; 0 without one.
 
         A transformer reads them with the others. Beside a bag they go straight to the heads, as a linear model would
-        have them: through its small layers they did worse, on the test splits of Financial-demo.
+        have them: through its small layers they did worse, on the test splits of Financial-demo. And what a ridge
+        regression on them says of intents is added.
         """
         super().__init__()
         sizes = {kind: vocabulary.block_sizes(kind) for kind in (*LABELS, *LAYERS) if vocabulary.block_sizes(kind)}
@@ -65,6 +67,8 @@ class Net(nn.Module):
         self.tags = nn.ModuleDict(
             {layer: TagHead(encoder.token_features + beside[1], sizes[layer]) for layer in LAYERS if layer in sizes}
         )
+        has_ridge = beside[0] and "intent" in sizes
+        self.ridge = RidgeHead(beside[0], sizes["intent"]) if has_ridge else None
         forms = vocabulary.block_sizes("lexical") if self.tags or self.is_diet else ()
         self.forms = GrowingEmbedding(forms, encoder.token_width)
         self.register_buffer("rare", _which(vocabulary.names("lexical"), vocabulary.ids("rare")), persistent=False)
@@ -76,7 +80,15 @@ class Net(nn.Module):
     def forward(self, batch: Batch) -> States:
         """Logits of messages and states of their tokens."""
         token_states, message_states = self._states(batch)
-        return States({kind: head(message_states) for kind, head in self.label_heads().items()}, token_states)
+        logits = {kind: head(message_states) for kind, head in self.label_heads().items()}
+        if self.ridge is not None:
+            logits["intent"] = logits["intent"] + self.ridge(batch.dense)
+        return States(logits, token_states)
+
+    def count(self, batch: Batch) -> None:
+        """Take in messages that are new, once each: what the ridge regression is solved from."""
+        if self.ridge is not None:
+            self.ridge.count(batch.dense, batch.labels["intent"].targets)
 
     def label_heads(self) -> dict[str, LabelHead | SimilarityHead]:
         """The heads of whole messages, by kind."""

@@ -49,6 +49,9 @@ MAX_WAITING, MAX_WAITING_CHARS = 100_000, 500
 ENCODED_AHEAD = 2048
 """How many messages are encoded at a time before a round: some seconds' work, between which a stop is heeded."""
 
+COUNTED_AT_ONCE = 256
+"""How many messages a ridge regression counts with one product of matrices."""
+
 
 SMALL_BAG = 2**20
 """Networks of fewer parameters are trained by one thread. Of 0.36 million (233 messages) steps take a fifth less time
@@ -182,6 +185,15 @@ class NLU(Task):
             encoder = Bag(own.width, own.hidden, own.token_width, own.dropout)
         dense_widths = self._pretrained.widths if self._pretrained else (0, 0)
         return Net(vocabulary, encoder, width=own.width, feature_dropout=own.feature_dropout, dense_widths=dense_widths)
+
+    def begin_round(self, net: nn.Module, vocabulary: Vocabulary, examples: Iterable[Message]) -> None:
+        """Have the network take in the new messages beside its steps, where a pretrained encoder says something."""
+        assert isinstance(net, Net)
+        if net.ridge is None:
+            return
+        left, device = iter(examples), net.ridge.products.device
+        while some := list(islice(left, COUNTED_AT_ONCE)):
+            net.count(to_device(self.collate(some, vocabulary, None), device).inputs)
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""

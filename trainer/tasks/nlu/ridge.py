@@ -1,0 +1,97 @@
+"""A second opinion on intents that cannot forget: ridge regression on random features of a frozen encoder's sentences.
+
+The encoder says the same of a text in every round, so a few sums over all messages ever seen give the regression on
+all of them, exactly, in whatever order and in however many rounds they came. That is what is done here, on a random
+projection through ReLU, by which a linear classifier tells more (McDonnell et al., "RanPAC: Random projections and
+pre-trained models for continual learning", 2023).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.draw import draws, stream
+
+NUM_FEATURES = 1024
+PENALTY = 100.0
+"""The ridge: as if so many messages of no intent had been seen, whose features vary as much, each apart from others."""
+WEIGHT = 6.0
+"""How far the logit of an intent is raised for a message that is surely of it."""
+
+
+class RidgeHead(nn.Module):
+    """What is added to the logits of intents: (n, in_features), rows of length 1, to (n, sum(block_sizes)).
+
+    Intents grow by blocks; those of which nothing was counted get 0, and what the others get does not depend on them.
+    What was counted is solved for by `eval()`.
+    """
+
+    products: Tensor
+    projection: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, in_features: int, block_sizes: Sequence[int], num_features: int = NUM_FEATURES) -> None:
+        super().__init__()
+        self.num_blocks, num_names = len(block_sizes), sum(block_sizes)
+        self.register_buffer("projection", _signs(in_features, num_features), persistent=False)
+        self.register_buffer("products", torch.zeros(num_features + 1, num_features + 1))
+        for number, size in enumerate(block_sizes):
+            self.register_buffer(f"sums{number}", torch.zeros(size, num_features + 1))
+        self.register_buffer("weight", torch.zeros(num_names, num_features), persistent=False)
+        self.register_buffer("bias", torch.zeros(num_names), persistent=False)
+        self._solved_version = -1
+
+    def forward(self, sentences: Tensor) -> Tensor:
+        """By how much each intent's logit is raised."""
+        return nn.functional.linear(self._features(sentences), self.weight, self.bias)
+
+    @torch.no_grad()
+    def count(self, sentences: Tensor, targets: Tensor) -> None:
+        """Add messages, once each: `targets`, int64 (n,), are the numbers of their intents, -1 where there is none."""
+        is_told = targets >= 0
+        features = self._features(sentences[is_told])
+        rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+        self.products += rows.T @ rows
+        first = 0
+        for sums in self._sums():
+            number = targets[is_told] - first
+            is_own = (number >= 0) & (number < len(sums))
+            sums.index_add_(0, number[is_own], rows[is_own])
+            first += len(sums)
+
+    def train(self, mode: bool = True) -> "RidgeHead":
+        """As ever; and on the way to evaluation solve for what was counted."""
+        if not mode and self._solved_version != self.products._version:  # torch counts what is done to it in place
+            self._solve()
+            self._solved_version = self.products._version
+        return super().train(mode)
+
+    @torch.no_grad()
+    def _solve(self) -> None:
+        """The regression of what a message is (WEIGHT for its intent, else 0) on its centred features."""
+        products, sums = self.products.double(), torch.cat(list(self._sums())).double()
+        num = products[-1, -1].clamp(min=1)
+        mean, shares = products[-1, :-1] / num, sums[:, -1:] / num
+        covariance = products[:-1, :-1] / num - mean.outer(mean)
+        variances = covariance.diagonal()
+        variances += PENALTY / num * variances.mean() + torch.finfo(torch.float32).tiny
+        weight = WEIGHT * torch.linalg.solve(covariance, (sums[:, :-1] / num - shares * mean).T).T
+        self.weight.copy_(weight)
+        self.bias.copy_(WEIGHT * shares[:, 0] - weight @ mean)
+
+    def _sums(self) -> Iterator[Tensor]:
+        """By block the sums of the features of each intent's messages, and their number behind them."""
+        return (self.get_buffer(f"sums{number}") for number in range(self.num_blocks))
+
+    def _features(self, sentences: Tensor) -> Tensor:
+        return nn.functional.relu(sentences @ self.projection)
+
+
+def _signs(in_features: int, num_features: int) -> Tensor:
+    """A random matrix of 1 and -1, scaled so that features are about 1 in size; the same one everywhere, for good."""
+    drawn = draws(stream(0, "ridge", in_features), np.arange(in_features * num_features))
+    signs = (drawn >> np.uint64(63)).astype(np.float32).reshape(in_features, num_features) * 2 - 1
+    return torch.from_numpy(signs)
