@@ -88,5 +88,5 @@ class Growth:
         return grown(start, self._task, vocabulary, self._config)
 
     def _new_examples(self, round: Round, *, with_resources: bool = False) -> Iterator[Any]:
-        """What the round brings, example by example, for a task whose vocabulary is more than its labels."""
+        """What the round brings, example by example."""
         return new_examples(round, self._opened, self._stop.check, with_resources=with_resources)

@@ -17,8 +17,11 @@ from trainer.draw import draws, stream
 NUM_FEATURES = 1024
 PENALTY = 100.0
 """The ridge: as if so many messages of no intent had been seen, whose features vary as much, each apart from others."""
-WEIGHT = 6.0
-"""How far the logit of an intent is raised for a message that is surely of it."""
+WEIGHT = 8.0
+"""How far the logit of an intent is raised for a message that is surely of it. On a part of Banking77's training data,
+held out anew, accuracy after five rounds was 0.907 without, 0.924, 0.927 and 0.929 with 6, 8 and 12, and all at once
+0.925, 0.934, 0.934 and 0.932; on four such parts of Financial-demo finetuned F1 was best with 4, and worse from 10 on.
+"""
 
 
 class RidgeHead(nn.Module):
