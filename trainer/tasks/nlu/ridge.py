@@ -74,8 +74,11 @@ class RidgeHead(nn.Module):
 
     @torch.no_grad()
     def _solve(self) -> None:
-        """The regression of what a message is (WEIGHT for its intent, else 0) on its centred features."""
-        products, sums = self.products.double(), torch.cat(list(self._sums())).double()
+        """The regression of what a message is (WEIGHT for its intent, else 0) on its centred features.
+
+        On the CPU: not every device has float64.
+        """
+        products, sums = self.products.cpu().double(), torch.cat(list(self._sums())).cpu().double()
         num = products[-1, -1].clamp(min=1)
         mean, shares = products[-1, :-1] / num, sums[:, -1:] / num
         covariance = products[:-1, :-1] / num - mean.outer(mean)
