@@ -37,8 +37,9 @@ def step_aside() -> None:
     if sys.platform == "linux":
         thread = get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, min(MAX_NICE, os.getpriority(os.PRIO_PROCESS, thread) + ASIDE_NICE))
-        with suppress(OSError):  # some sandboxes know no other policy
-            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+        if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+            with suppress(OSError):  # some sandboxes know no other policy
+                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
 
 
 def result_of(future: Future[T], check: Callable[[], None]) -> T:

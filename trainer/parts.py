@@ -43,7 +43,7 @@ def new_examples(
     round: Round, opened: OpenShards, check: Callable[[], None], *, with_resources: bool = False
 ) -> Iterator[Any]:
     """What the round brings, example by example, and before those of a shard its resources. `check` may end it."""
-    own = [shard for shard in round.shards if shard.split == "train"]
+    own = [shard for shard in round.shards if shard.split == "train" and (shard.num_new or with_resources)]
     opened.prefetch(own)
     for shard in own:
         with opened.open(shard) as examples:

@@ -113,7 +113,9 @@ class Task(Protocol):
         """Called once in each round, after growth and before the first step, with the examples that are new.
 
         For what a network takes from data otherwise than by steps, such as sums over all examples ever, in buffers that
-        `state_dict` has: a resume finds them in the checkpoint. Default: nothing, and no example is read.
+        `state_dict` has: a resume finds them in the checkpoint. As a step does, it may move what the network says of
+        old examples. It should not depend on the number of torch's threads, which `num_threads` only sets for the
+        steps. With `--init_from` all examples of the new folder are new. Default: nothing, and no example is read.
         """
 
     def take(self, shards: Sequence[Sequence[Any]], which: np.ndarray, indices: np.ndarray) -> Sequence[Any]:

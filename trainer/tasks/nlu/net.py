@@ -12,6 +12,7 @@ from trainer.tasks.nlu.bag import Bag
 from trainer.tasks.nlu.batch import LABELS, BagTensors, Batch
 from trainer.tasks.nlu.diet import Diet, SimilarityHead
 from trainer.tasks.nlu.labels import LabelHead
+from trainer.tasks.nlu.renames import merged
 from trainer.tasks.nlu.ridge import RidgeHead
 from trainer.tasks.nlu.tagger import TagHead
 from trainer.tasks.nlu.tags import LAYERS
@@ -68,7 +69,7 @@ class Net(nn.Module):
             {layer: TagHead(encoder.token_features + beside[1], sizes[layer]) for layer in LAYERS if layer in sizes}
         )
         has_ridge = beside[0] and "intent" in sizes
-        self.ridge = RidgeHead(beside[0], sizes["intent"]) if has_ridge else None
+        self.ridge = RidgeHead(beside[0], sizes["intent"], merged(vocabulary, "intent")) if has_ridge else None
         forms = vocabulary.block_sizes("lexical") if self.tags or self.is_diet else ()
         self.forms = GrowingEmbedding(forms, encoder.token_width)
         self.register_buffer("rare", _which(vocabulary.names("lexical"), vocabulary.ids("rare")), persistent=False)

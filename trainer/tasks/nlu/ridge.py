@@ -1,12 +1,12 @@
 """A second opinion on intents that cannot forget: ridge regression on random features of a frozen encoder's sentences.
 
 The encoder says the same of a text in every round, so a few sums over all messages ever seen give the regression on
-all of them, exactly, in whatever order and in however many rounds they came. That is what is done here, on a random
-projection through ReLU, by which a linear classifier tells more (McDonnell et al., "RanPAC: Random projections and
-pre-trained models for continual learning", 2023).
+all of them, up to rounding, in whatever order and in however many rounds they came. That is what is done here, on a
+random projection through ReLU, by which a linear classifier tells more (McDonnell et al., "RanPAC: Random projections
+and pre-trained models for continual learning", 2023).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ class RidgeHead(nn.Module):
     """What is added to the logits of intents: (n, in_features), rows of length 1, to (n, sum(block_sizes)).
 
     Intents grow by blocks; those of which nothing was counted get 0, and what the others get does not depend on them.
-    What was counted is solved for by `eval()`.
+    What was counted of an intent that was `merged` into another one counts for that. What was counted is solved for by
+    `eval()`.
     """
 
     products: Tensor
@@ -36,8 +37,15 @@ class RidgeHead(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, in_features: int, block_sizes: Sequence[int], num_features: int = NUM_FEATURES) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        block_sizes: Sequence[int],
+        merged: Mapping[int, int],
+        num_features: int = NUM_FEATURES,
+    ) -> None:
         super().__init__()
+        self._merged = merged
         self.num_blocks, num_names = len(block_sizes), sum(block_sizes)
         self.register_buffer("projection", _signs(in_features, num_features), persistent=False)
         self.register_buffer("products", torch.zeros(num_features + 1, num_features + 1))
@@ -79,6 +87,9 @@ class RidgeHead(nn.Module):
         On the CPU: not every device has float64.
         """
         products, sums = self.products.cpu().double(), torch.cat(list(self._sums())).cpu().double()
+        for number, into in self._merged.items():
+            sums[into] += sums[number]
+            sums[number] = 0
         num = products[-1, -1].clamp(min=1)
         mean, shares = products[-1, :-1] / num, sums[:, -1:] / num
         covariance = products[:-1, :-1] / num - mean.outer(mean)
@@ -97,7 +108,7 @@ class RidgeHead(nn.Module):
 
 
 def _signs(in_features: int, num_features: int) -> Tensor:
-    """A random matrix of 1 and -1, scaled so that features are about 1 in size; the same one everywhere, for good."""
+    """A random matrix of 1 and -1, the same one everywhere, for good: of rows of length 1 features are about 1."""
     drawn = draws(stream(0, "ridge", in_features), np.arange(in_features * num_features))
     signs = (drawn >> np.uint64(63)).astype(np.float32).reshape(in_features, num_features) * 2 - 1
     return torch.from_numpy(signs)

@@ -22,7 +22,7 @@ def told() -> tuple[Tensor, Tensor]:
 
 
 def counted(parts: list[slice], block_sizes: list[int]) -> RidgeHead:
-    head = RidgeHead(WIDTH, block_sizes, FEATURES)
+    head = RidgeHead(WIDTH, block_sizes, {}, FEATURES)
     sentences, targets = told()
     for part in parts:
         head.count(sentences[part], targets[part])
@@ -49,19 +49,28 @@ def test_rounds_in_any_order_give_what_all_at_once_gives():
 
 
 def test_what_was_not_counted_says_nothing_and_moves_nothing():
-    assert RidgeHead(WIDTH, [2], FEATURES).eval()(told()[0]).count_nonzero() == 0
-    old, larger = counted([slice(NUM)], [4]), RidgeHead(WIDTH, [4, 2], FEATURES)
+    assert RidgeHead(WIDTH, [2], {}, FEATURES).eval()(told()[0]).count_nonzero() == 0
+    old, larger = counted([slice(NUM)], [4]), RidgeHead(WIDTH, [4, 2], {}, FEATURES)
     larger.load_state_dict(old.state_dict(), strict=False)
     said = larger.eval()(told()[0])
     torch.testing.assert_close(said[:, :4], old(told()[0]), atol=1e-5, rtol=0)
     assert said[:, 4:].count_nonzero() == 0
-    lone = RidgeHead(WIDTH, [1], FEATURES)
+    lone = RidgeHead(WIDTH, [1], {}, FEATURES)
     lone.count(told()[0][:1], torch.tensor([0]))
     assert lone.eval()(told()[0]).isfinite().all()
 
 
+def test_what_was_counted_of_a_merged_intent_counts_for_the_other():
+    sentences, targets = told()
+    parted, whole = RidgeHead(WIDTH, [4], {3: 1}, FEATURES), RidgeHead(WIDTH, [4], {}, FEATURES)
+    parted.count(sentences, targets)
+    whole.count(sentences, torch.where(targets == 3, 1, targets))
+    torch.testing.assert_close(parted.eval()(sentences), whole.eval()(sentences), atol=1e-4, rtol=0)
+    assert parted(sentences)[:, 3].count_nonzero() == 0
+
+
 def test_the_projection_is_the_same_for_good():
-    projection = RidgeHead(WIDTH, [1], FEATURES).projection
+    projection = RidgeHead(WIDTH, [1], {}, FEATURES).projection
     assert projection.unique().tolist() == [-1, 1]
     assert (projection[0] > 0).int().tolist() == [0, 0, 0, 1, 0, 1, 1, 1, 1, 1, 0, 1]
 
