@@ -140,7 +140,6 @@ class ShardCache:
             self._check_open()
             self._shelf.take_ahead(shard.key)
             while True:
-                self._check_open()
                 content = self._shelf.ready(shard)
                 if content is not None:
                     content.num_pins += 1
@@ -154,6 +153,7 @@ class ShardCache:
                         return job
                     self._cancel_for(shard)
                 self._changed.wait(CHECK_SECONDS)
+                self._check_open()
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

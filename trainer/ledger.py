@@ -78,7 +78,9 @@ class Shard:
         return cls(**values)
 
 
-TOTALS, NUM_HELD_OUT = COUNTS = ("label_totals", "num_held_out")
+TOTALS = "label_totals"
+NUM_HELD_OUT = "num_held_out"
+COUNTS = (TOTALS, NUM_HELD_OUT)
 """What headers tell beside the extent: the label totals, and how many shards have examples held out."""
 REQUIRED = {"key", "size", "sha256"}
 LISTS = {"held_out", "keys", "new"}

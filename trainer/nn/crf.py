@@ -21,8 +21,8 @@ LOWEST = -50.0
 PAIRS_AT_ONCE = 2**18
 """How many pairs of tags are looked at together on a CPU: as many as stay in a processor's cache."""
 
-PAIRS_AT_ONCE_ELSEWHERE = 2**26
-"""On a GPU: as many as its memory has room for."""
+PAIRS_AT_ONCE_ON_GPU = 2**26
+"""The same on a GPU, where fewer launches are quicker: 256 MB of float32."""
 
 
 def negative_log_likelihood(emissions: Tensor, transitions: Tensor, lengths: Tensor, tags: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def viterbi(emissions: Tensor, transitions: Tensor, lengths: Tensor) -> Tensor:
     """
     n, length, num_tags = emissions.shape
     places, into = _with_edge(emissions, lengths, -torch.inf, 0.0), transitions.t().contiguous()
-    some = max(1, (PAIRS_AT_ONCE if into.device.type == "cpu" else PAIRS_AT_ONCE_ELSEWHERE) // into.numel())
+    some = max(1, (PAIRS_AT_ONCE if into.device.type == "cpu" else PAIRS_AT_ONCE_ON_GPU) // into.numel())
     best = torch.empty_like(places)
     best[0] = transitions[-1] + places[0]
     for before, after, scores in zip(best[:-1].unbind(), best[1:].unbind(), places[1:].unbind(), strict=True):

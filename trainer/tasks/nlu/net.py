@@ -86,10 +86,10 @@ class Net(nn.Module):
             logits["intent"] = logits["intent"] + self.ridge(batch.dense)
         return States(logits, token_states)
 
-    def count(self, batch: Batch) -> None:
-        """Take in messages that are new, once each: what the ridge regression is solved from."""
+    def take_in(self, batch: Batch) -> None:
+        """Add messages that are new, once each, to what the ridge regression is solved from."""
         if self.ridge is not None:
-            self.ridge.count(batch.dense, batch.labels["intent"].targets)
+            self.ridge.take_in(batch.dense, batch.labels["intent"].targets)
 
     def label_heads(self) -> dict[str, LabelHead | SimilarityHead]:
         """The heads of whole messages, by kind."""

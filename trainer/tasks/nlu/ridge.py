@@ -60,8 +60,8 @@ class RidgeHead(nn.Module):
         return nn.functional.linear(self._features(sentences), self.weight, self.bias)
 
     @torch.no_grad()
-    def count(self, sentences: Tensor, targets: Tensor) -> None:
-        """Add messages, once each: `targets`, int64 (n,), are the numbers of their intents, -1 where there is none."""
+    def take_in(self, sentences: Tensor, targets: Tensor) -> None:
+        """Add messages, each once: `targets`, int64 (n,), are the numbers of their intents, -1 where there is none."""
         is_told = targets >= 0
         features = self._features(sentences[is_told])
         rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)

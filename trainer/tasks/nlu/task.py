@@ -49,8 +49,8 @@ MAX_WAITING, MAX_WAITING_CHARS = 100_000, 500
 ENCODED_AHEAD = 2048
 """How many messages are encoded at a time before a round: some seconds' work, between which a stop is heeded."""
 
-COUNTED_AT_ONCE = 256
-"""How many messages a ridge regression counts with one product of matrices."""
+TAKEN_IN_AT_ONCE = 256
+"""How many messages a ridge regression adds to its sums with one product of matrices."""
 
 
 SMALL_BAG = 2**20
@@ -202,8 +202,8 @@ class NLU(Task):
         if net.ridge is None:
             return
         left, device = iter(examples), net.ridge.products.device
-        while some := list(islice(left, COUNTED_AT_ONCE)):
-            net.count(to_device(self.collate(some, vocabulary, None), device).inputs)
+        while some := list(islice(left, TAKEN_IN_AT_ONCE)):
+            net.take_in(to_device(self.collate(some, vocabulary, None), device).inputs)
 
     def collate(self, examples: Sequence[Message], vocabulary: Vocabulary, seeds: np.ndarray | None) -> Collated:
         """Features and targets of messages; a name that is not in the vocabulary is no target."""

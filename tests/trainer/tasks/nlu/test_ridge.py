@@ -25,7 +25,7 @@ def counted(parts: list[slice], block_sizes: list[int]) -> RidgeHead:
     head = RidgeHead(WIDTH, block_sizes, {}, FEATURES)
     sentences, targets = told()
     for part in parts:
-        head.count(sentences[part], targets[part])
+        head.take_in(sentences[part], targets[part])
     return head.eval()
 
 
@@ -56,15 +56,15 @@ def test_what_was_not_counted_says_nothing_and_moves_nothing():
     torch.testing.assert_close(said[:, :4], old(told()[0]), atol=1e-5, rtol=0)
     assert said[:, 4:].count_nonzero() == 0
     lone = RidgeHead(WIDTH, [1], {}, FEATURES)
-    lone.count(told()[0][:1], torch.tensor([0]))
+    lone.take_in(told()[0][:1], torch.tensor([0]))
     assert lone.eval()(told()[0]).isfinite().all()
 
 
 def test_what_was_counted_of_a_merged_intent_counts_for_the_other():
     sentences, targets = told()
     parted, whole = RidgeHead(WIDTH, [4], {3: 1}, FEATURES), RidgeHead(WIDTH, [4], {}, FEATURES)
-    parted.count(sentences, targets)
-    whole.count(sentences, torch.where(targets == 3, 1, targets))
+    parted.take_in(sentences, targets)
+    whole.take_in(sentences, torch.where(targets == 3, 1, targets))
     torch.testing.assert_close(parted.eval()(sentences), whole.eval()(sentences), atol=1e-4, rtol=0)
     assert parted(sentences)[:, 3].count_nonzero() == 0
 
