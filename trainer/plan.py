@@ -235,7 +235,8 @@ def _replay(ledger: Ledger, round: Round, totals: Mapping[str, int], settings: T
         yield from (Replay(shard=shard, picks=None) for shard in _old(ledger, round) if shard.old_labels())
         return
     at_least = len(totals) * settings.min_replay if settings.replay else 0
-    shares = balanced(totals, max(round.num_new * settings.replay, at_least))
+    replay = settings.replay * (settings.new_label_replay if round.labels else 1)
+    shares = balanced(totals, max(round.num_new * replay, at_least))
     chosen = {
         label: sample(stream(settings.seed, "replay", round.number, *label.encode()), num, totals[label])
         for label, num in shares.items()

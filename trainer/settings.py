@@ -96,6 +96,10 @@ class TrainSettings(BaseModel):
     replay: float = setting(
         0.25, "old examples per new one, for --old_data mix", when="round", group="rounds", ge=0, allow_inf_nan=False
     )
+    new_label_replay: float = setting(
+        1.0, "by how much --replay is multiplied in a round that brings new labels",
+        when="round", group="rounds", ge=0, allow_inf_nan=False,
+    )  # fmt: skip
     min_replay: int = setting(
         0, "old examples of each label that --old_data mix has at least, as far as there are; not with --replay 0",
         when="round", group="rounds", unit="examples", ge=0,

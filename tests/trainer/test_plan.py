@@ -194,6 +194,14 @@ def test_few_new_examples_are_replayed_with_some_of_every_label():
     assert none[1].replay == ()
 
 
+def test_new_labels_bring_more_old_examples_along():
+    plan = [[{"a": 9, "b": 9}], [{"a": 4}], [{"c": 4}]]
+    _, made = ledger_of(plan, TrainSettings(replay=0.5, new_label_replay=3.0))
+    assert [round.num_old for round in made] == [0, 2, 6]
+    _, none = ledger_of(plan, TrainSettings(replay=0, new_label_replay=3.0))
+    assert [round.num_old for round in none] == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("num_shards", "num_examples", "num_windows"), [(1000, 1000, 1), (2000, 10_000, 20), (3, 2**21, 3)]
 )

@@ -2,8 +2,8 @@
 
 The encoder says the same of a text in every round, so a few sums over all messages ever seen give the regression on
 all of them, up to rounding, in whatever order and in however many rounds they came. That is what is done here, on a
-random projection through ReLU, by which a linear classifier tells more (McDonnell et al., "RanPAC: Random projections
-and pre-trained models for continual learning", 2023).
+random projection through a nonlinearity, by which a linear classifier tells more (McDonnell et al., "RanPAC: Random
+projections and pre-trained models for continual learning", 2023).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from trainer.draw import draws, stream
 
-NUM_FEATURES = 1024
+NUM_FEATURES = 3072
+"""Of the regression by itself the accuracy is 0.902, 0.918, 0.922 with 1024, 2048, 3072, on a part of Banking77's
+training data that was held out; the sums take 4, 17, 38 MB of a checkpoint."""
 PENALTY = 100.0
 """The ridge: as if so many messages of no intent had been seen, whose features vary as much, each apart from others."""
-WEIGHT = 8.0
-"""How far the logit of an intent is raised for a message that is surely of it. On a part of Banking77's training data,
-held out anew, accuracy after five rounds was 0.907 without, 0.924, 0.927 and 0.929 with 6, 8 and 12, and all at once
-0.925, 0.934, 0.934 and 0.932; on four such parts of Financial-demo finetuned F1 was best with 4, and worse from 10 on.
+WEIGHT = 12.0
+"""How far the logit of an intent is raised for a message that is surely of it. On four such parts of Banking77, each
+held out anew, accuracy all at once was 0.926 without, 0.938, 0.937, 0.937 and 0.936 with 8, 10, 12 and 16, and after
+five rounds 0.883, 0.928, 0.929, 0.930 and 0.930. On twelve of Financial-demo it was 0.936, 0.937, 0.936, 0.934 by set1
+and 0.946, 0.943, 0.941, 0.940 by both.
 """
 
 
@@ -65,7 +68,7 @@ class RidgeHead(nn.Module):
         is_told = targets >= 0
         features = self._features(sentences[is_told])
         rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
-        self.products += rows.T @ rows
+        self.products.addmm_(rows.T, rows)
         first = 0
         for sums in self._sums():
             number = targets[is_told] - first
@@ -86,13 +89,13 @@ class RidgeHead(nn.Module):
 
         On the CPU: not every device has float64.
         """
-        products, sums = self.products.cpu().double(), torch.cat(list(self._sums())).cpu().double()
+        sums, products = torch.cat(list(self._sums())).cpu().double(), self.products.cpu()
         for number, into in self._merged.items():
             sums[into] += sums[number]
             sums[number] = 0
-        num = products[-1, -1].clamp(min=1)
-        mean, shares = products[-1, :-1] / num, sums[:, -1:] / num
-        covariance = products[:-1, :-1] / num - mean.outer(mean)
+        num = products[-1, -1].double().clamp(min=1)
+        mean, shares = products[-1, :-1].double() / num, sums[:, -1:] / num
+        covariance = products[:-1, :-1].double().div_(num).addr_(mean, mean, alpha=-1)  # in place: it is large
         variances = covariance.diagonal()
         variances += PENALTY / num * variances.mean() + torch.finfo(torch.float32).tiny
         weight = WEIGHT * torch.linalg.solve(covariance, (sums[:, :-1] / num - shares * mean).T).T
@@ -104,7 +107,7 @@ class RidgeHead(nn.Module):
         return (self.get_buffer(f"sums{number}") for number in range(self.num_blocks))
 
     def _features(self, sentences: Tensor) -> Tensor:
-        return nn.functional.relu(sentences @ self.projection)
+        return nn.functional.gelu(sentences @ self.projection)
 
 
 def _signs(in_features: int, num_features: int) -> Tensor:

@@ -116,9 +116,13 @@ class NLU(Task):
     twice the epochs were worse, on parts of Banking77's training data, and batches twice as large as good in half the
     time. As the first round visits less, a later one may too: it has fewer old messages, but smaller batches.
     """
-    with_ridge: ClassVar[Mapping[str, Any]] = {"replay": 1.3, "new_label_epochs": 0}
-    """And where a ridge regression stands beside the network: a later round is one epoch, also where intents are new,
-    as training from scratch is done after two. What that forgets the regression does not.
+    with_ridge: ClassVar[Mapping[str, Any]] = {
+        "learning_rate_fraction": 0.4, "replay": 0.3, "min_replay": 1, "new_label_replay": 3.0, "new_label_epochs": 0,
+        "min_round_steps": 32,
+    }  # fmt: skip
+    """And where a ridge regression stands beside the network: what later rounds bring it knows at once, and it forgets
+    nothing. So the network goes on at less of the rate, for one epoch with few old messages: more where intents are
+    new, which it would otherwise say too often.
     """
     _featurizer = Featurizer(Vocabulary())
     _shared: tuple[Round | None, Vocabulary | None, Mapping[str, Shares]] = (None, None, {})

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 
 from tests.trainer.tasks.nlu.encoders import write_encoder
 from trainer.settings import TrainSettings
@@ -32,7 +33,7 @@ def counted(parts: list[slice], block_sizes: list[int]) -> RidgeHead:
 def test_it_is_ridge_regression_on_random_features():
     head = counted([slice(NUM)], [4])
     sentences, targets = (rows[told()[1] >= 0] for rows in told())
-    features = (sentences @ head.projection).relu().double()
+    features = gelu(sentences @ head.projection).double()
     mean, wanted = features.mean(dim=0), WEIGHT * torch.eye(4, dtype=torch.float64)[targets]
     rest = (features - mean).T @ (features - mean)
     ridge = PENALTY * (features - mean).square().mean() * torch.eye(FEATURES)
