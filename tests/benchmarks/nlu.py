@@ -54,6 +54,7 @@ def financial(data: Path, folder: Path, seeds: int, sets: Sets) -> dict[str, Any
         **{name: _summary(each) for name, each in runs.items()},
         "difference": difference(judged),
         "share_of_visits": _share_of_visits(runs["finetuned"], runs["both"], "intent_f1_weighted"),
+        "share_by_entities": _share_of_visits(runs["finetuned"], runs["both"], "entity_f1_token"),
     }
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from trainer.draw import draws, stream
 
 NUM_FEATURES = 3072
-"""Of the regression by itself the accuracy is 0.902, 0.918, 0.922 with 1024, 2048, 3072, on a part of Banking77's
-training data that was held out; the sums take 4, 17, 38 MB of a checkpoint."""
+"""Of the regression by itself the accuracy is 0.907, 0.919, 0.922 with 1024, 2048, 3072, on parts of Banking77's
+training data that were held out; the sums take 4, 17, 38 MB of a checkpoint."""
 PENALTY = 100.0
 """The ridge: as if so many messages of no intent had been seen, whose features vary as much, each apart from others."""
 WEIGHT = 12.0

@@ -118,7 +118,6 @@ class NLU(Task):
     """
     with_ridge: ClassVar[Mapping[str, Any]] = {
         "learning_rate_fraction": 0.4, "replay": 0.3, "min_replay": 1, "new_label_replay": 3.0, "new_label_epochs": 0,
-        "min_round_steps": 32,
     }  # fmt: skip
     """And where a ridge regression stands beside the network: what later rounds bring it knows at once, and it forgets
     nothing. So the network goes on at less of the rate, for one epoch with few old messages: more where intents are
