@@ -234,8 +234,8 @@ def _replay(ledger: Ledger, round: Round, totals: Mapping[str, int], settings: T
     if settings.old_data == "all":
         yield from (Replay(shard=shard, picks=None) for shard in _old(ledger, round) if shard.old_labels())
         return
-    at_least = len(totals) * settings.min_replay if settings.replay else 0
     replay = settings.replay * (settings.new_label_replay if round.labels else 1)
+    at_least = len(totals) * settings.min_replay if replay else 0
     shares = balanced(totals, max(round.num_new * replay, at_least))
     chosen = {
         label: sample(stream(settings.seed, "replay", round.number, *label.encode()), num, totals[label])
@@ -255,7 +255,7 @@ def _old(ledger: Ledger, round: Round) -> Iterator[Shard]:
 
 def balanced(totals: Mapping[str, int], wanted: float) -> dict[str, int]:
     """Shares of `wanted` examples, equal over labels as far as each has that many; what is left over goes by name."""
-    left = min(round(wanted), sum(totals.values()))
+    left = round(min(wanted, sum(totals.values())))
     level, num_open = 0, len(totals)
     for total in sorted(totals.values()):  # fill all labels to the same level, which the smallest leave first
         step = min(total - level, left // num_open)

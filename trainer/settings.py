@@ -94,10 +94,11 @@ class TrainSettings(BaseModel):
         "mix", "old examples in a later round: a balanced draw, all, or none", when="round", group="rounds"
     )
     replay: float = setting(
-        0.25, "old examples per new one, for --old_data mix", when="round", group="rounds", ge=0, allow_inf_nan=False
-    )
+        0.25, "old examples per new one, for --old_data mix; see --new_label_replay",
+        when="round", group="rounds", ge=0, allow_inf_nan=False,
+    )  # fmt: skip
     new_label_replay: float = setting(
-        1.0, "by how much --replay is multiplied in a round that brings new labels",
+        1.0, "by how much --replay is multiplied in a round that brings new labels, for --old_data mix",
         when="round", group="rounds", ge=0, allow_inf_nan=False,
     )  # fmt: skip
     min_replay: int = setting(

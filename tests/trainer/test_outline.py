@@ -47,6 +47,14 @@ def test_the_same_shards_give_the_same_round_under_other_settings_of_today(round
     assert Outline.of(found).sha256 == outline.sha256
 
 
+def test_a_setting_that_came_later_had_no_effect_on_the_round() -> None:
+    round = formed(LEDGER, replace(shard("c", 4), labels={"b": 4}))
+    before = replace(round, settings={name: one for name, one in round.settings.items() if name != "new_label_replay"})
+    found = Outline.of(before).rebuilt(LEDGER, round.shards, TrainSettings(new_label_replay=3.0))
+    assert found == before
+    assert (found.labels, found.num_old) == (("b",), 2)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -198,8 +198,14 @@ def test_new_labels_bring_more_old_examples_along():
     plan = [[{"a": 9, "b": 9}], [{"a": 4}], [{"c": 4}]]
     _, made = ledger_of(plan, TrainSettings(replay=0.5, new_label_replay=3.0))
     assert [round.num_old for round in made] == [0, 2, 6]
-    _, none = ledger_of(plan, TrainSettings(replay=0, new_label_replay=3.0))
-    assert [round.num_old for round in none] == [0, 0, 0]
+    for settings, num_old in (
+        (TrainSettings(replay=0, new_label_replay=3.0, min_replay=2), [0, 0, 0]),
+        (TrainSettings(replay=0.5, new_label_replay=0, min_replay=2), [0, 4, 0]),
+        (TrainSettings(old_data="none", new_label_replay=3.0), [0, 0, 0]),
+        (TrainSettings(old_data="all", new_label_replay=3.0), [0, 18, 22]),
+        (TrainSettings(replay=1e308, new_label_replay=1e308), [0, 18, 22]),
+    ):
+        assert [round.num_old for round in ledger_of(plan, settings)[1]] == num_old
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,9 @@ class NLU(Task):
     with_ridge: ClassVar[Mapping[str, Any]] = {
         "learning_rate_fraction": 0.4, "replay": 0.3, "min_replay": 1, "new_label_replay": 3.0, "new_label_epochs": 0,
     }  # fmt: skip
-    """And where a ridge regression stands beside the network: what later rounds bring it knows at once, and it forgets
-    nothing. So the network goes on at less of the rate, for one epoch with few old messages: more where intents are
-    new, which it would otherwise say too often.
+    """And where a ridge regression stands beside the network: what a later round brings it knows at once, and forgets
+    nothing. So the network goes on at less of the rate, and sees few old messages (more where labels are new, which it
+    would otherwise say too often), in one epoch, or as many as `min_round_steps` takes.
     """
     _featurizer = Featurizer(Vocabulary())
     _shared: tuple[Round | None, Vocabulary | None, Mapping[str, Shares]] = (None, None, {})

@@ -70,6 +70,37 @@ def test_what_was_counted_of_a_merged_intent_counts_for_the_other():
     assert parted(sentences)[:, 3].count_nonzero() == 0
 
 
+def test_messages_that_are_all_alike_tell_nothing_of_others():
+    head = RidgeHead(WIDTH, [3], {}, FEATURES)
+    sentences, _ = told()
+    for number in range(21):
+        head.take_in(sentences[:1], torch.tensor([number % 3]))
+    assert head.eval()(sentences).abs().max() <= WEIGHT
+
+
+def test_many_intents_are_solved_for_in_parts(monkeypatch):
+    expected = counted([slice(NUM)], [4])(told()[0])
+    monkeypatch.setattr("trainer.tasks.nlu.ridge.SOLVED_AT_ONCE", 3)
+    torch.testing.assert_close(counted([slice(NUM)], [4])(told()[0]), expected)
+
+
+def test_solving_leaves_what_was_taken_in_as_it_was():
+    head = RidgeHead(WIDTH, [4], {3: 1}, FEATURES).double()
+    head.take_in(told()[0].double(), told()[1])
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    head.eval()
+    assert all(tensor.equal(before[name]) for name, tensor in head.state_dict().items())
+
+
+def test_only_beside_a_regression_later_rounds_are_short(tmp_path):
+    settings = {"encoder": str(write_encoder(tmp_path / "encoder"))}
+    beside, diet = (make_task("nlu", {**settings, **more}).preferred() for more in ({}, {"architecture": "diet"}))
+    alone = make_task("nlu", {}).preferred()
+    assert (beside["new_label_epochs"], diet["new_label_epochs"], alone["new_label_epochs"]) == (0, 1, 1)
+    assert beside["replay"] < diet["replay"] < alone["replay"]
+    assert beside["epochs"] == diet["epochs"] < alone["epochs"]
+
+
 def test_the_projection_is_the_same_for_good():
     projection = RidgeHead(WIDTH, [1], {}, FEATURES).projection
     assert projection.unique().tolist() == [-1, 1]
