@@ -13,7 +13,7 @@ from trainer.errors import CheckpointError, DataError
 from trainer.heading import EXTENT
 from trainer.ledger import COUNTS, Ledger, Round, Shard
 from trainer.plan import next_round, settings_of
-from trainer.settings import TrainSettings, fields_of
+from trainer.settings import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,7 @@ class Outline:
 
     def rebuilt(self, ledger: Ledger, shards: Sequence[Shard], settings: TrainSettings) -> Round:
         """The round, of what a census found in its shards today; DataError unless its digest is as it was."""
-        # What was no setting yet when the round was formed had no effect then, as it has none by default.
-        held = settings_of({**fields_of(TrainSettings(), "round"), **self.settings}, settings)
+        held = settings_of(self.settings, settings)
         removed = _among((shard.key for shard in ledger.known()), self.removed)
         round = next_round(ledger, shards, removed, held, self.window_bytes)
         if round is not None:

@@ -108,9 +108,12 @@ class Target:
 
 
 def settings_of(fixed: Mapping[str, Any], settings: TrainSettings) -> TrainSettings:
-    """The settings that hold for a round: those of class "round" as they were when it started, but its length."""
-    names = fields_of(settings, "round").keys() - TARGETS
-    held = {name: value for name, value in fixed.items() if name in names}
+    """The settings that hold for a round: those of class "round" as they were when it started, but its length.
+
+    One that did not exist then has its default, which changes nothing.
+    """
+    names, fields = fields_of(settings, "round").keys() - TARGETS, type(settings).model_fields
+    held = {name: fixed.get(name, fields[name].default) for name in names}
     return type(settings).model_validate({**settings.model_dump(), **held})
 
 

@@ -61,7 +61,7 @@ ROWS: Mapping[str, Sequence[Row]] = {
         Row("  its 95 % interval: from", ("difference", "low")),
         Row("  to", ("difference", "high")),
         Row("visits of a finetune, share", ("share_of_visits",), None, None, at_most(0.2)),
-        Row("  where scratch has arrived by entities", ("share_by_entities",)),
+        Row("  of what entities take from scratch", ("share_by_entities",)),
         Row("seconds of the process, set1", ("set1", "seconds"), 66, None, faster(66, 8)),
         Row("seconds of the process, finetune", ("finetuned", "seconds"), 46, None, faster(46, 8)),
         Row("seconds of the process, both", ("both", "seconds"), 69, None, faster(69, 8)),

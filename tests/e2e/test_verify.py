@@ -222,7 +222,7 @@ def test_what_a_round_takes_in_before_its_steps_is_taken_in_again(job, tmp_path)
         words = rf"retrain +ckpt_{number}-a{number} from {base[number - 1]}: .*: bit for bit the same"
         assert re.search(words, verify(job, *data)[1])
     sums = _sums(job)
-    assert sums[-1, -1] == 4, "each message is counted once, replayed or not"
+    assert sums[-1, -1] == 4, "each message is taken in once, replayed or not"
     assert "done        epoch 3" in job.trained("--finetune_epochs", "2").out, "the round goes on"
     assert torch.equal(_sums(job), sums), "and takes nothing in again"
 

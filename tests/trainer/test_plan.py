@@ -150,6 +150,7 @@ def test_settings_of_a_round_stay_as_they_were_but_for_its_length_and_those_of_n
     today = TrainSettings(batch_size=64, learning_rate=0.1, epochs=9, weight_decay=0.2)
     held = settings_of(fields_of(before, "round"), today)
     assert (held.batch_size, held.learning_rate, held.epochs, held.weight_decay) == (8, 0.5, 9, 0.2)
+    assert settings_of({"learning_rate": 0.5}, today).batch_size == TrainSettings().batch_size, "as if it came later"
 
 
 def test_done_means_trained_and_evaluated():

@@ -7,6 +7,7 @@ projections and pre-trained models for continual learning", 2023; GELU did sligh
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -35,8 +36,7 @@ class RidgeHead(nn.Module):
     """What is added to the logits of intents: (n, in_features), rows of length 1, to (n, sum(block_sizes)).
 
     Intents grow by blocks; those of which nothing was taken in get 0, and what the others get does not depend on them.
-    What was taken in of an intent that was `merged` into another one counts for that. It is solved for by
-    `eval()`.
+    What was taken in of an intent that was `merged` into another one counts for that. It is solved for by `eval()`.
     """
 
     products: Tensor
@@ -124,6 +124,7 @@ def _ridged(products: Tensor, mean: Tensor, num: Tensor) -> Tensor:
     return covariance
 
 
+@cache  # growth builds a network beside the one before it, and nothing writes to what they share
 def _signs(in_features: int, num_features: int) -> Tensor:
     """A random matrix of 1 and -1, the same one everywhere, for good: of rows of length 1 features are about 1."""
     drawn = draws(stream(0, "ridge", in_features), np.arange(in_features * num_features))

@@ -1,4 +1,4 @@
-"""The second opinion on intents: a regression on all messages ever counted."""
+"""The second opinion on intents: a regression on all messages ever taken in."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def told() -> tuple[Tensor, Tensor]:
     return torch.nn.functional.normalize(torch.randn(NUM, WIDTH), dim=1), torch.arange(NUM) % 5 - 1
 
 
-def counted(parts: list[slice], block_sizes: list[int]) -> RidgeHead:
+def head_of(parts: list[slice], block_sizes: list[int]) -> RidgeHead:
     head = RidgeHead(WIDTH, block_sizes, {}, FEATURES)
     sentences, targets = told()
     for part in parts:
@@ -31,7 +31,7 @@ def counted(parts: list[slice], block_sizes: list[int]) -> RidgeHead:
 
 
 def test_it_is_ridge_regression_on_random_features():
-    head = counted([slice(NUM)], [4])
+    head = head_of([slice(NUM)], [4])
     sentences, targets = (rows[told()[1] >= 0] for rows in told())
     features = gelu(sentences @ head.projection).double()
     mean, wanted = features.mean(dim=0), WEIGHT * torch.eye(4, dtype=torch.float64)[targets]
@@ -44,14 +44,14 @@ def test_it_is_ridge_regression_on_random_features():
 
 def test_rounds_in_any_order_give_what_all_at_once_gives():
     halves = [slice(0, 20), slice(20, NUM)]
-    expected = counted([slice(NUM)], [4])(told()[0])
+    expected = head_of([slice(NUM)], [4])(told()[0])
     for parts in (halves, halves[::-1]):
-        torch.testing.assert_close(counted(parts, [1, 3])(told()[0]), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(head_of(parts, [1, 3])(told()[0]), expected, atol=1e-4, rtol=0)
 
 
-def test_what_was_not_counted_says_nothing_and_moves_nothing():
+def test_what_was_not_taken_in_says_nothing_and_moves_nothing():
     assert RidgeHead(WIDTH, [2], {}, FEATURES).eval()(told()[0]).count_nonzero() == 0
-    old, larger = counted([slice(NUM)], [4]), RidgeHead(WIDTH, [4, 2], {}, FEATURES)
+    old, larger = head_of([slice(NUM)], [4]), RidgeHead(WIDTH, [4, 2], {}, FEATURES)
     larger.load_state_dict(old.state_dict(), strict=False)
     said = larger.eval()(told()[0])
     torch.testing.assert_close(said[:, :4], old(told()[0]), atol=1e-5, rtol=0)
@@ -61,7 +61,7 @@ def test_what_was_not_counted_says_nothing_and_moves_nothing():
     assert lone.eval()(told()[0]).isfinite().all()
 
 
-def test_what_was_counted_of_a_merged_intent_counts_for_the_other():
+def test_what_was_taken_in_of_a_merged_intent_counts_for_the_other():
     sentences, targets = told()
     parted, whole = RidgeHead(WIDTH, [4], {3: 1}, FEATURES), RidgeHead(WIDTH, [4], {}, FEATURES)
     parted.take_in(sentences, targets)
@@ -79,9 +79,9 @@ def test_messages_that_are_all_alike_tell_nothing_of_others():
 
 
 def test_many_intents_are_solved_for_in_parts(monkeypatch):
-    expected = counted([slice(NUM)], [4])(told()[0])
+    expected = head_of([slice(NUM)], [4])(told()[0])
     monkeypatch.setattr("trainer.tasks.nlu.ridge.SOLVED_AT_ONCE", 3)
-    torch.testing.assert_close(counted([slice(NUM)], [4])(told()[0]), expected)
+    torch.testing.assert_close(head_of([slice(NUM)], [4])(told()[0]), expected)
 
 
 def test_solving_leaves_what_was_taken_in_as_it_was():
@@ -107,7 +107,7 @@ def test_the_projection_is_the_same_for_good():
     assert (projection[0] > 0).int().tolist() == [0, 0, 0, 1, 0, 1, 1, 1, 1, 1, 0, 1]
 
 
-def test_a_round_is_counted_once_and_intents_are_raised_by_it(tmp_path):
+def test_a_round_is_taken_in_once_and_intents_are_raised_by_it(tmp_path):
     task = make_task("nlu", {"encoder": str(write_encoder(tmp_path / "encoder"))})
     first = [Message("send money", "pay"), Message("hello", "greet"), Message("my friend")]
     settings = TrainSettings()
