@@ -79,6 +79,22 @@ class ShardCache:
                 for thread in self._threads:
                     thread.start()
 
+    @contextmanager
+    def file_of(self, wanted: ShardVersion) -> Iterator[tuple[Path, str]]:
+        """`acquire`, and `release` at the end. What is read in place may go away at any moment, and be missed here.
+
+        Damaged when the shard is gone, NoSuchBucket when it is the whole place.
+        """
+        try:
+            file = self.acquire(wanted)
+            try:
+                yield file
+            finally:
+                self.release(wanted.key)
+        except FileNotFoundError:
+            self._check_there(wanted.key)
+            raise
+
     def acquire(self, wanted: ShardVersion) -> tuple[Path, str]:
         """A local file with the shard's content, and its SHA-256; waits for it. It stays until `release`.
 
@@ -122,6 +138,12 @@ class ShardCache:
     @property
     def _is_used(self) -> bool:
         return "_shelf" in vars(self)
+
+    def _check_there(self, key: str) -> None:
+        try:
+            self._store.stat(key)
+        except FileNotFoundError:
+            raise Damaged(f"{key} in {self._store.url}: gone; restore it, then submit again") from None
 
     def _digest_in_place(self, shard: Wanted, path: Path) -> str:
         """A known digest is trusted: the catalog has compared versions or contents just before."""

@@ -42,9 +42,8 @@ class Census:
         """What the content is, where a listing alone does not tell."""
         self._stop.check()
         # Four threads ask at once: large ones come one by one, or they would not fit into the cache together.
-        with self._large if self._takes_cache(entry, 1 / 8) else nullcontext():
-            _, sha256 = self._cache.acquire(Wanted(entry.key, entry.size, None))
-            self._cache.release(entry.key)
+        turn = self._large if self._takes_cache(entry, 1 / 8) else nullcontext()
+        with turn, self._cache.file_of(Wanted(entry.key, entry.size, None)) as (_, sha256):
             return sha256
 
     def no_shards(self) -> str:
@@ -131,16 +130,14 @@ class Census:
         if entry.size > self._config.max_shard_bytes:
             limit = int(self._config.max_shard_bytes)
             raise DataError(f"{entry.key}: {entry.size:,} bytes, more than --max_shard_bytes {limit:,}; split it")
-        path, sha256 = self._cache.acquire(Wanted(entry.key, entry.size, None))
-        try:
-            with self._opened.read(entry.key, path, sha256) as examples:
-                task, found = self._opened.task, _found(entry, sha256)
-                shard = take_census(task, examples, found, rules, self._stop.check)
-                return shard if earlier is None else against_earlier(task, examples, shard, earlier)
-        except NotAShard:
-            return replace(_found(entry, sha256), split="other")
-        finally:
-            self._cache.release(entry.key)
+        with self._cache.file_of(Wanted(entry.key, entry.size, None)) as (path, sha256):
+            task, found = self._opened.task, _found(entry, sha256)
+            try:
+                with self._opened.read(entry.key, path, sha256) as examples:
+                    shard = take_census(task, examples, found, rules, self._stop.check)
+                    return shard if earlier is None else against_earlier(task, examples, shard, earlier)
+            except NotAShard:
+                return replace(found, split="other")
 
 
 def _found(entry: Entry, sha256: str) -> Shard:

@@ -3,7 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -21,11 +21,8 @@ class Shards(Protocol):
     def prefetch(self, wanted: Sequence[Shard], /) -> None:
         """Fetch these in the background, in this order; replaces what was asked for before."""
 
-    def acquire(self, wanted: Shard, /) -> tuple[Path, str]:
-        """A local file with the shard's content, and its SHA-256. Waits for it; it stays until released."""
-
-    def release(self, key: str, /) -> None:
-        """The file may go."""
+    def file_of(self, wanted: Shard, /) -> AbstractContextManager[tuple[Path, str]]:
+        """A local file with the shard's content, and its SHA-256. Waits for it; it stays until the end."""
 
 
 class OpenShards:
@@ -61,12 +58,8 @@ class OpenShards:
         if kept is not None:
             yield kept
             return
-        path, sha256 = self._shards.acquire(shard)
-        try:
-            with self.read(shard.key, path, sha256) as examples:
-                yield examples
-        finally:
-            self._shards.release(shard.key)
+        with self._shards.file_of(shard) as (path, sha256), self.read(shard.key, path, sha256) as examples:
+            yield examples
 
     @contextmanager
     def read(self, key: str, path: Path, sha256: str) -> Iterator[Sequence[Any]]:

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from cloud.cache import NUM_THREADS, ShardCache, Wanted
-from cloud.errors import CacheTooSmall, Damaged, StoreFull, Unreachable
+from cloud.errors import CacheTooSmall, Damaged, NoSuchBucket, StoreFull, Unreachable
 from cloud.open import open_store
 from cloud.store import Store
 from tests.cloud.places import ReadsThrough, new_memory_store
@@ -335,6 +335,24 @@ def test_objects_that_are_files_are_read_in_place(tmp_path: Path) -> None:
             cache.acquire(Wanted("b.tar", SIZE, None))
         assert files(tmp_path) == set()
     assert (tmp_path / "data/a.tar").exists()
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_shard_that_goes_away_is_named_and_so_is_the_whole_place(tmp_path: Path, place: str) -> None:
+    (tmp_path / "data").mkdir()
+    local = open_store(str(tmp_path / "data"), writable=True)
+    store = local if place == "local" else new_memory_store()
+    shard, other = put(store, "a"), put(store, "b")
+    with caching(store, tmp_path, 3 * SIZE) as cache:
+        store.delete("a")
+        with pytest.raises(Damaged, match=r"a in .*: gone; restore it"), cache.file_of(shard):
+            pass
+        with pytest.raises(FileNotFoundError, match="another"), cache.file_of(other):
+            raise FileNotFoundError("another file of the reader's own")
+        if place == "local":
+            with pytest.raises(NoSuchBucket), cache.file_of(other) as (path, _):
+                (tmp_path / "data").rename(tmp_path / "away")
+                path.read_bytes()
 
 
 def test_content_not_known_yet_is_found_out_once(tmp_path: Path) -> None:

@@ -281,6 +281,21 @@ def test_data_that_goes_away_is_an_error_of_the_store_and_a_wrong_url_is_none(
     assert toy.trained().outcome["outcome"] == ("done" if when == "while it trains" else "nothing_new")
 
 
+def test_a_shard_that_goes_away_while_it_trains_is_named_and_what_was_trained_is_saved(toy: Inside) -> None:
+    toy.arguments = (*ARGUMENTS, "--epochs", 100, "--memory_bytes", "0", "--save_every_seconds", "1000")
+    shard = toy.data / "1.jsonl"
+    content = shard.read_bytes()
+    Acting.passes, Acting.acts = 0, {4: shard.unlink}
+    said = toy.submit()
+    assert said.code == 65, said.err
+    assert said.error.startswith("1.jsonl in ") and "gone; restore it" in said.error
+    assert "1.jsonl: gone, and round 1, which needs it, is unfinished" in toy.refused(65)
+    shard.write_bytes(content)
+    Acting.passes, Acting.acts = 0, {}
+    assert toy.trained().outcome["outcome"] == "done"
+    assert Acting.passes < 100 * 8, "it went on from the steps that were taken before"
+
+
 def test_a_folder_that_becomes_read_only_or_empty_keeps_what_was_trained(toy: Inside) -> None:
     toy.run.mkdir()
     with mounted("-t", "tmpfs", "-o", "size=10m", "tmpfs", toy.run):

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,13 @@ class FolderShards:
     def prefetch(self, wanted: Sequence[Shard]) -> None:
         pass
 
-    def acquire(self, wanted: Shard) -> tuple[Path, str]:
+    @contextmanager
+    def file_of(self, wanted: Shard) -> Iterator[tuple[Path, str]]:
         path = self.folder / wanted.key
         self.acquired.append(wanted.key)
         self.held.add(wanted.key)
-        return path, hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def release(self, key: str) -> None:
-        self.held.discard(key)
+        yield path, hashlib.sha256(path.read_bytes()).hexdigest()
+        self.held.discard(wanted.key)
 
 
 def write_shard(folder: Path, key: str, labels: Sequence[str], seed: int = 0) -> None:
