@@ -150,15 +150,20 @@ class Round:
         """Examples of earlier rounds that are trained along."""
         return sum(replay.num_examples for replay in self.replay)
 
+    def labels_of_new(self) -> Counter[str]:
+        """By label ("" for none) the examples that the round brings."""
+        new = Counter[str]()
+        for shard in self.shards:
+            if shard.split == "train":
+                new.update(shard.labels_of_new())
+        return new
+
     def label_counts(self) -> dict[str, tuple[int, int]]:
         """By label ("" for none) the examples that a pass over the round trains, and all that there are, old and new.
 
         The second is the larger one where old examples were drawn.
         """
-        new, drawn = Counter[str](), Counter[str]()
-        for shard in self.shards:
-            if shard.split == "train":
-                new.update(shard.labels_of_new())
+        new, drawn = self.labels_of_new(), Counter[str]()
         for replay in self.replay:
             drawn.update(replay.labels())
         trained, known = new + drawn, new + Counter(self.old_labels)

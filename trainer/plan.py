@@ -1,6 +1,7 @@
 """What remains to be done: pure functions of settings and ledger."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -238,8 +239,8 @@ def _replay(ledger: Ledger, round: Round, totals: Mapping[str, int], settings: T
         yield from (Replay(shard=shard, picks=None) for shard in _old(ledger, round) if shard.old_labels())
         return
     replay = settings.replay * (settings.new_label_replay if round.labels else 1)
-    at_least = len(totals) * settings.min_replay if replay else 0
-    shares = balanced(totals, max(round.num_new * replay, at_least))
+    at_least = _lacking(round, totals, settings.min_replay) if replay else {}
+    shares = balanced(totals, round.num_new * replay, at_least)
     chosen = {
         label: sample(stream(settings.seed, "replay", round.number, *label.encode()), num, totals[label])
         for label, num in shares.items()
@@ -256,18 +257,27 @@ def _old(ledger: Ledger, round: Round) -> Iterator[Shard]:
             yield edited.get(shard.key, without_new(shard))
 
 
-def balanced(totals: Mapping[str, int], wanted: float) -> dict[str, int]:
-    """Shares of `wanted` examples, equal over labels as far as each has that many; what is left over goes by name."""
-    left = round(min(wanted, sum(totals.values())))
-    level, num_open = 0, len(totals)
-    for total in sorted(totals.values()):  # fill all labels to the same level, which the smallest leave first
-        step = min(total - level, left // num_open)
-        level, left = level + step, left - step * num_open
-        if level < total:
-            break
-        num_open -= 1
-    shares = {label: min(total, level) for label, total in sorted(totals.items())}
-    for label in [label for label in shares if shares[label] < totals[label]][:left]:
+def _lacking(round: Round, totals: Mapping[str, int], at_least: int) -> dict[str, int]:
+    """How many old examples of each label it takes for the round to have `at_least` with those it brings."""
+    new = round.labels_of_new()
+    return {label: max(0, min(at_least - new[label], total)) for label, total in totals.items()}
+
+
+def balanced(totals: Mapping[str, int], wanted: float, at_least: Mapping[str, int]) -> dict[str, int]:
+    """Shares of `wanted` examples, equal over labels as far as each has that many; what is left over goes by name.
+
+    No share is below that of `at_least`, which may come to more than is wanted.
+    """
+
+    def shares_at(level: int) -> dict[str, int]:
+        return {label: min(total, max(level, at_least.get(label, 0))) for label, total in sorted(totals.items())}
+
+    num = round(min(wanted, sum(totals.values())))
+    levels = range(1, max(totals.values(), default=0) + 1)
+    level = bisect_right(levels, num, key=lambda level: sum(shares_at(level).values()))
+    shares = shares_at(level)
+    left = max(0, num - sum(shares.values()))
+    for label in [label for label in shares if shares[label] == level < totals[label]][:left]:
         shares[label] += 1
     return shares
 

@@ -102,7 +102,8 @@ class TrainSettings(BaseModel):
         when="round", group="rounds", ge=0, allow_inf_nan=False,
     )  # fmt: skip
     min_replay: int = setting(
-        0, "old examples of each label that --old_data mix has at least, as far as there are; not with --replay 0",
+        0, "examples of each known label that a later round has at least: --old_data mix draws what the new ones lack "
+        "of that, as far as there are; not with --replay 0",
         when="round", group="rounds", unit="examples", ge=0,
     )  # fmt: skip
     eval_fraction: float = setting(

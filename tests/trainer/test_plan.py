@@ -35,11 +35,26 @@ def ledger_of(plan: list[list[dict[str, int]]], settings: TrainSettings) -> tupl
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(1, 50)), st.floats(0, 300))
 def test_shares_are_as_equal_as_the_labels_allow(totals, wanted):
-    shares = balanced(totals, wanted)
+    shares = balanced(totals, wanted, {})
     assert sum(shares.values()) == min(round(wanted), sum(totals.values()))
     assert all(0 <= shares[label] <= totals[label] for label in totals)
     unfilled = [shares[label] for label in totals if shares[label] < totals[label]]
     assert max(shares.values(), default=0) - min(unfilled, default=max(shares.values(), default=0)) <= 1
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1),
+    st.floats(0, 300),
+)
+def test_shares_have_what_they_must_before_they_are_equal(drawn, wanted):
+    totals = {label: total for label, (total, _) in drawn.items()}
+    at_least = {label: min(total, lacking) for label, (total, lacking) in drawn.items()}
+    shares = balanced(totals, wanted, at_least)
+    assert sum(shares.values()) == max(sum(at_least.values()), min(round(wanted), sum(totals.values())))
+    assert all(at_least[label] <= shares[label] <= totals[label] for label in totals)
+    more = [shares[label] for label in totals if shares[label] > at_least[label]]
+    unfilled = [shares[label] for label in totals if shares[label] < totals[label]]
+    assert max(more, default=0) - min(unfilled, default=50) <= 1
 
 
 @given(rounds, st.floats(0, 2))
@@ -188,9 +203,19 @@ def test_batches_are_as_large_as_the_steps_asked_for_allow(num_examples, num_ste
     assert batch_size in (32, num_examples) or -(-num_examples // (batch_size + 1)) < at_least
 
 
-def test_few_new_examples_are_replayed_with_some_of_every_label():
-    _, made = ledger_of([[{"a": 9, "b": 3}], [{"c": 1}]], TrainSettings(replay=1.0, min_replay=5))
-    assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == {"a": 7, "b": 3}
+@pytest.mark.parametrize(
+    ("new", "replay", "drawn"),
+    [
+        ({"c": 1}, 1.0, {"a": 5, "b": 3}),
+        ({"a": 4, "b": 1}, 0.1, {"a": 1, "b": 3}),
+        ({"a": 4, "b": 6}, 0.1, {"a": 1}),
+        ({"a": 4, "b": 6}, 0.5, {"a": 3, "b": 2}),
+        ({"a": 7, "b": 7}, 0.1, {"a": 1}),
+    ],
+)
+def test_few_new_examples_are_replayed_with_what_they_lack_of_every_label(new, replay, drawn):
+    _, made = ledger_of([[{"a": 9, "b": 3}], [new]], TrainSettings(replay=replay, min_replay=5))
+    assert {label: len(ordinals) for one in made[1].replay for label, ordinals in one.picks.items()} == drawn
     _, none = ledger_of([[{"a": 9}], [{"c": 1}]], TrainSettings(replay=0, min_replay=5))
     assert none[1].replay == ()
 
@@ -201,7 +226,7 @@ def test_new_labels_bring_more_old_examples_along():
     assert [round.num_old for round in made] == [0, 2, 6]
     for settings, num_old in (
         (TrainSettings(replay=0, new_label_replay=3.0, min_replay=2), [0, 0, 0]),
-        (TrainSettings(replay=0.5, new_label_replay=0, min_replay=2), [0, 4, 0]),
+        (TrainSettings(replay=0.5, new_label_replay=0, min_replay=3), [0, 3, 0]),
         (TrainSettings(old_data="none", new_label_replay=3.0), [0, 0, 0]),
         (TrainSettings(old_data="all", new_label_replay=3.0), [0, 18, 22]),
         (TrainSettings(replay=1e308, new_label_replay=1e308), [0, 18, 22]),
