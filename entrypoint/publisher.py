@@ -3,7 +3,8 @@
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
@@ -19,6 +20,13 @@ HICCUP_SECONDS = 10.0
 """A store that fails no longer than this holds training up rather than have a state replaced by a newer one."""
 
 LOOK_SECONDS = 0.1
+
+BURST_SECONDS, REST_SECONDS = 100e-6, 2e-3
+"""A step that waits for the interpreter has it again after a burst, and few steps meet one. Of steps of 1.5 ms the
+slowest in a hundred take 1.07 of the quiet ones' time, 1.8 without rests; and publishing 1 GB 1.8 s, 1.1 without."""
+
+MAX_REST_SECONDS = 0.5
+"""All rests of one item together, beside as long as was worked on it."""
 
 # UrlError: a bucket or folder that went away may come back. A claim that was lost, or a state that is not finite, not.
 MAY_MEND = (StoreError, UrlError, ConnectionError, TimeoutError)
@@ -55,6 +63,8 @@ class Publisher(Generic[T]):
         self._spare: T | None = None
         self._thread: Thread | None = None
         self._began: float | None = None
+        self._rested_seconds = self._worked = 0.0
+        self._is_awaited = False
         self._failing_since: float | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._this_pause_seconds = self._paused_at = 0.0
@@ -78,9 +88,9 @@ class Publisher(Generic[T]):
 
     @property
     def seconds_in_flight(self) -> float | None:
-        """How long the item in flight has been; None when nothing is."""
+        """How long the item in flight has been worked on, without rests; None when nothing is in flight."""
         began = self._began
-        return None if began is None else time.monotonic() - began
+        return None if began is None else time.monotonic() - began - self._rested_seconds
 
     @property
     def num_waiting(self) -> int:
@@ -97,7 +107,7 @@ class Publisher(Generic[T]):
 
         Only while the store is failing an item that waits is given up for a newer one.
         """
-        with self._changed:
+        with self._changed, self._awaited():
             while self._is_full() and not self.is_failing:
                 self._changed.wait(LOOK_SECONDS)
             waiting, self._waiting = self._waiting, None
@@ -129,9 +139,30 @@ class Publisher(Generic[T]):
 
     def settle(self) -> None:
         """Until nothing is being published any longer, whatever came of it."""
-        with self._changed:
+        with self._changed, self._awaited():
             while self._thread is not None:
                 self._changed.wait(LOOK_SECONDS)
+
+    @contextmanager
+    def _awaited(self) -> Iterator[None]:
+        self._is_awaited = True
+        try:
+            yield
+        finally:
+            self._is_awaited = False
+
+    def rest(self) -> None:
+        """For `publish` to call between small pieces of its work: now and then, leave the interpreter to others.
+
+        Not while somebody waits for what is published, or there is not all the time in the world.
+        """
+        if time.thread_time() - self._worked < BURST_SECONDS or self._is_awaited or self._is_hurried():
+            return
+        began = time.monotonic()
+        if self._rested_seconds < MAX_REST_SECONDS + (self.seconds_in_flight or 0.0):
+            time.sleep(REST_SECONDS)
+        self._rested_seconds += time.monotonic() - began
+        self._worked = time.thread_time()
 
     def hurry(self, seconds: float) -> None:
         """Give up sooner: after so many seconds from now; with 0 each item is tried once.
@@ -170,7 +201,7 @@ class Publisher(Generic[T]):
             if item is None:
                 self._thread = None
             else:
-                self._began = time.monotonic()
+                self._began, self._rested_seconds = time.monotonic(), 0.0
             self._changed.notify_all()
             return item
 
@@ -201,6 +232,9 @@ class Publisher(Generic[T]):
         limit = math.inf if self._failing_since is None else self._failing_since + self._limit_seconds - now
         return min(limit, self._deadline - now, self._seconds_left())
 
+    def _is_hurried(self) -> bool:
+        return min(self._deadline, self._seconds_left()) < math.inf
+
     def _begin_pause(self) -> None:
         self._paused_at = time.monotonic()
         self._this_pause_seconds = _random.uniform(0.5, 1.0) * self._pause_seconds
@@ -210,6 +244,5 @@ class Publisher(Generic[T]):
         """A pause ends early where patience does, and is short once somebody hurries."""
         if self._failing_since is None or self._waiting is None:
             return 0.0
-        is_hurried = min(self._deadline, self._seconds_left()) < math.inf
-        pause = min(self._this_pause_seconds, HURRIED_PAUSE_SECONDS) if is_hurried else self._this_pause_seconds
+        pause = min(self._this_pause_seconds, HURRIED_PAUSE_SECONDS) if self._is_hurried() else self._this_pause_seconds
         return min(self._paused_at + pause - time.monotonic(), self._patience_seconds())

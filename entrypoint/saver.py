@@ -159,9 +159,9 @@ class Saver:
     def _publish(self, snapshot: Snapshot) -> None:
         """Commit, and remove what it replaces. Called again after an error of the store."""
         with self._report.phase("publish"):
-            started, previous = time.monotonic(), self._folder.parent
+            previous = self._folder.parent
             record = self._commit(snapshot, self._folder.publish)
-            self._costs.published(time.monotonic() - started, again=self._publisher.has_failed)
+            self._costs.published(self._publisher.seconds_in_flight or 0.0, again=self._publisher.has_failed)
             self.last = self._stop.newest = record.name
             self._report.left_out(record.frozen)
             if self._publisher.has_failed:
@@ -174,8 +174,8 @@ class Saver:
 
     def _commit(self, snapshot: Snapshot, publish: Any, aside: Store | None = None) -> Record:
         snapshot.host.wait()
-        payload, frozen = snapshot.payload, snapshot.frozen
-        check_finite(payload)
+        payload, frozen, rest = snapshot.payload, snapshot.frozen, self._publisher.rest
+        check_finite(payload, rest)
         file = None
         if frozen is not None:  # before what names it
             file = self._folder.keep_frozen(frozen.sha256, partial(Frozen.write, frozen), aside)
@@ -183,14 +183,14 @@ class Saver:
         record: Record = publish(
             payload["epoch"],
             snapshot.step,
-            partial(write, payload),
+            partial(write, payload, rest=rest),
             global_step=payload["global_step"],
             round=payload["progress"]["round"],
             ledgers=snapshot.ledgers,
             frozen=file,
             metrics=dict(snapshot.metrics or {}),
             settings=payload["settings"],
-            net_sha256=trained_digest(payload),
+            net_sha256=trained_digest(payload, rest),
             learning_rate=last_learning_rate(payload),
         )
         return record

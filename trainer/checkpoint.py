@@ -10,15 +10,17 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
+from trainer.contents import no_rest
 from trainer.errors import CheckpointError
 from trainer.plan import Progress
 
@@ -60,13 +62,40 @@ class Payload:
     frozen: str | None = None
 
 
-def write(payload: Mapping[str, Any], file: IO[bytes]) -> None:
+def write(payload: Mapping[str, Any], file: IO[bytes], rest: Callable[[], None] = no_rest) -> None:
     """Serialise a host copy. What `file.write` gets is only valid during the call.
 
     Without the CRC-32 of a zip, which torch.load does not read, and which would cost as much as the record's SHA-256.
+    `rest` is called before each tensor is described and before each write: torch.save is Python between them.
     """
     with _without_crc():
-        torch.save(dict(payload), file)
+        resting: Any = _Resting(file, rest)  # torch asks for no more of a file
+        torch.save(dict(payload), resting, pickle_module=_resting_pickle(rest))
+
+
+class _Resting:
+    """A file that lets others go first before each write."""
+
+    def __init__(self, file: IO[bytes], rest: Callable[[], None]) -> None:
+        self._file, self._rest = file, rest
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self._rest()
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _resting_pickle(rest: Callable[[], None]) -> Any:
+    """The module pickle as torch.save asks for it, whose pickler calls `rest` before each tensor."""
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, value: Any) -> Any:
+            rest()
+            return NotImplemented
+
+    return SimpleNamespace(Pickler=Pickler, __name__=pickle.__name__)
 
 
 @contextmanager

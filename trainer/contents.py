@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,9 +14,13 @@ PIECE_BYTES = 2**20
 """What is digested at once: copied into the processor's cache first, it takes 0.8 of the time."""
 
 
-def check_finite(payload: Mapping[str, Any]) -> None:
-    """NonFinite, naming the first parameter or buffer with a NaN or an infinity."""
-    if name := not_finite(payload["net"]):
+def no_rest() -> None:
+    """Nobody is kept waiting by this work."""
+
+
+def check_finite(payload: Mapping[str, Any], rest: Callable[[], None] = no_rest) -> None:
+    """NonFinite, naming the first parameter or buffer with a NaN or an infinity. `rest` is called between tensors."""
+    if name := not_finite(payload["net"], rest):
         step = payload["global_step"]
         raise NonFinite(
             f"step {step}: parameter {name} is not finite; nothing of it was saved; submit again with "
@@ -24,9 +28,10 @@ def check_finite(payload: Mapping[str, Any]) -> None:
         )
 
 
-def not_finite(net: Mapping[str, Tensor]) -> str | None:
-    """The name of the first parameter or buffer with a NaN or an infinity."""
+def not_finite(net: Mapping[str, Tensor], rest: Callable[[], None] = no_rest) -> str | None:
+    """The name of the first parameter or buffer with a NaN or an infinity. `rest` is called between tensors."""
     for name, tensor in net.items():
+        rest()
         if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
             return name
     return None
@@ -38,22 +43,26 @@ def _is_finite(tensor: Tensor) -> bool:
     return math.isfinite(least.item()) and math.isfinite(greatest.item())
 
 
-def trained_digest(payload: Mapping[str, Any]) -> str:
-    """SHA-256 of what the optimizer trains, by name; of the whole network and `others` where it gives no names."""
+def trained_digest(payload: Mapping[str, Any], rest: Callable[[], None] = no_rest) -> str:
+    """SHA-256 of what the optimizer trains, by name; of the whole network and `others` where it gives no names.
+
+    `rest` is called between tensors.
+    """
     groups = (payload.get("optimizer") or {}).get("param_groups", ())
     names = [name for group in groups for name in group.get("param_names", ()) if name in payload["net"]]
-    return digest_of({name: payload["net"][name] for name in names} or [payload["net"], payload.get("others")])
+    return digest_of({name: payload["net"][name] for name in names} or [payload["net"], payload.get("others")], rest)
 
 
-def digest_of(content: Any) -> str:
-    """SHA-256 of a nest of tensors and plain values."""
+def digest_of(content: Any, rest: Callable[[], None] = no_rest) -> str:
+    """SHA-256 of a nest of tensors and plain values. `rest` is called between tensors."""
     digest = hashlib.sha256()
-    _digest(content, digest)
+    _digest(content, digest, rest)
     return digest.hexdigest()
 
 
-def _digest(value: Any, digest: "hashlib._Hash") -> None:
+def _digest(value: Any, digest: "hashlib._Hash", rest: Callable[[], None]) -> None:
     if isinstance(value, Tensor):
+        rest()
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         content = _bytes(value).numpy()
         for start in range(0, len(content), PIECE_BYTES):
@@ -61,10 +70,10 @@ def _digest(value: Any, digest: "hashlib._Hash") -> None:
     elif isinstance(value, Mapping):
         for name, item in value.items():
             digest.update(f"{name!r}:".encode())
-            _digest(item, digest)
+            _digest(item, digest, rest)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _digest(item, digest)
+            _digest(item, digest, rest)
     else:
         digest.update(f"{value!r},".encode())
 

@@ -156,6 +156,37 @@ def test_a_stop_shortens_pauses_and_patience(place: Place, monkeypatch: pytest.M
     assert len(place.tried) >= 3
 
 
+@pytest.mark.parametrize("who_hurries", ["nobody", "who waits", "a stop"])
+def test_it_rests_between_pieces_unless_it_is_hurried_and_rests_are_no_work(
+    monkeypatch: pytest.MonkeyPatch, who_hurries: str
+) -> None:
+    monkeypatch.setattr(publisher, "REST_SECONDS", 0.02)
+    monkeypatch.setattr(publisher, "MAX_REST_SECONDS", 0.3)
+    took: list[tuple[float, float]] = []
+
+    def publish(_: int) -> None:
+        begun = time.monotonic()
+        for _ in range(60):
+            ends = time.thread_time() + publisher.BURST_SECONDS
+            while time.thread_time() < ends:
+                pass
+            one.rest()
+        took.append((time.monotonic() - begun, one.seconds_in_flight or 0.0))
+
+    one = Publisher(
+        publish, lambda _, error: error, lambda _: None, limit_seconds=60,
+        seconds_left=lambda: 60 if who_hurries == "a stop" else float("inf"),
+    )  # fmt: skip
+    one.offer(1)
+    if who_hurries == "who waits":
+        one.drain()
+    while not one.is_idle:
+        time.sleep(0.01)
+    ((seconds, worked),) = took
+    assert worked < 0.2
+    assert 0.3 < seconds < 0.5 if who_hurries == "nobody" else seconds < 0.2
+
+
 def test_what_waits_can_be_dropped_and_what_is_in_flight_ends(place: Place) -> None:
     place.gate.clear()
     one = place.publisher()

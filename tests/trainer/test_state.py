@@ -1,5 +1,6 @@
 """Growing and restoring: what is kept to the bit, and what is refused by name."""
 
+import io
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +37,18 @@ def through_file(state: TrainState, path: Path) -> checkpoint.Payload:
     with path.open("wb") as file:
         checkpoint.write(HostCopy().take({"format": 1, **state.state_dict()}), file)
     return checkpoint.read(path)
+
+
+def test_with_rests_the_file_is_the_one_that_torch_writes():
+    payload = {"format": 1, **trained(TrainSettings()).state_dict()}
+    plain, rested, rests = io.BytesIO(), io.BytesIO(), []
+    with checkpoint._without_crc():
+        torch.save(payload, plain)
+    checkpoint.write(payload, rested, lambda: rests.append(rested.tell()))
+    assert rested.getvalue() == plain.getvalue()
+    num_described = rests.count(0)
+    assert num_described >= 3 * len(payload["net"]), "before each tensor, also of the optimizer"
+    assert len(set(rests)) > len(payload["net"]), "and between writes"
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
