@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -128,12 +128,9 @@ class Folder:
     def prefetch(self, wanted: object) -> None:
         """They are there."""
 
-    def acquire(self, wanted: Shard) -> tuple[Path, str]:
+    def file_of(self, wanted: Shard) -> AbstractContextManager[tuple[Path, str]]:
         """The file itself."""
-        return self._folder / wanted.key, wanted.sha256
-
-    def release(self, key: str) -> None:
-        """It stays."""
+        return nullcontext((self._folder / wanted.key, wanted.sha256))
 
 
 def our_passes(folder: str, size: int, way: str, later: bool, num_cores: int) -> Figures:

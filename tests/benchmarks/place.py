@@ -7,6 +7,7 @@ Every shard is cached; peers that resume by reading through what was seen would 
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,9 @@ class OneFile:
     def prefetch(self, wanted: object) -> None:
         """They are there."""
 
-    def acquire(self, wanted: Shard) -> tuple[Path, str]:
+    def file_of(self, wanted: Shard) -> AbstractContextManager[tuple[Path, str]]:
         """The file, whichever is asked for."""
-        return self._path, wanted.sha256
-
-    def release(self, key: str) -> None:
-        """It stays."""
+        return nullcontext((self._path, wanted.sha256))
 
 
 class Mapped(Small):
