@@ -20,7 +20,7 @@ from trainer.device import autocast, seed_device, to_device
 from trainer.draw import draw, stream
 from trainer.errors import NonFinite, shown
 from trainer.evaluate import best_metric, score_of
-from trainer.optim import clip, learning_rate_at, set_learning_rate
+from trainer.optim import clip, learning_rate_at, named_parameters, parted, set_learning_rate
 from trainer.plan import is_done, trains_anew
 from trainer.settings import TrainSettings
 from trainer.state import TrainState
@@ -54,6 +54,8 @@ class Training:
     def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
         self.task, self.state, self.loader, self.settings = task, state, loader, settings
         task.round = loader.round
+        apart = () if trains_anew(loader.round) else task.clipped_apart(state.net)
+        self._clipped = parted(named_parameters(state.optimizer), apart)
         self._loss = loss_function(task, state.net, settings)
         self._pending: list[tuple[Tensor, int, np.ndarray]] = []
         self._first_step = state.progress.global_step
@@ -122,7 +124,8 @@ class Training:
             losses = [self._backward(micro, number, batch) for number, micro in enumerate(batch.micro_batches)]
         if settings.max_grad_norm > 0:
             state.scaler.unscale_(state.optimizer)
-            clip(state.parameters, settings.max_grad_norm)
+            for part in self._clipped:
+                clip(part, settings.max_grad_norm / len(self._clipped))
         state.scaler.step(state.optimizer)
         state.scaler.update()
         progress.global_step += 1

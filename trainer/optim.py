@@ -128,6 +128,12 @@ def _pairs(group: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
     return list(zip(group["param_names"], group["params"], strict=True))
 
 
+def parted(named: Mapping[str, Tensor], beginnings: tuple[str, ...]) -> list[list[Tensor]]:
+    """The tensors whose names begin so, and the others, each in their order; a list of either where it has any."""
+    parts = [[one for name, one in named.items() if name.startswith(beginnings) == begins] for begins in (True, False)]
+    return [part for part in parts if part]
+
+
 @torch.no_grad()
 def clip(parameters: Sequence[Tensor], max_norm: float) -> None:
     """Scale gradients of a norm larger than `max_norm` down to it.

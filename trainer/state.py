@@ -26,7 +26,7 @@ AT_ONCE_BYTES = 32 * 2**20
 
 @dataclass
 class TrainState:
-    """Everything that a step changes. `parameters` lists those that train, for clipping.
+    """Everything that a step changes. `parameters` lists those that train.
 
     `frozen_names` are those in the network's state that a task declares to be `frozen`.
     """

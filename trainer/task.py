@@ -180,6 +180,14 @@ class Task(Protocol):
         """
         return 0
 
+    def clipped_apart(self, net: nn.Module) -> tuple[str, ...]:
+        """What names of parameters begin with, such as "head.", whose gradients later rounds clip apart from others.
+
+        Half of `--max_grad_norm` is then theirs, the other half that of the others: where one part's gradients are
+        large, steps of the other part are not small. Default: all are clipped together, as in every first round.
+        """
+        return ()
+
     def right(self, prediction: Any) -> bool | None:
         """Whether an item of `predict` is right: what flips are counted of; None where nobody can say."""
         return None

@@ -1,6 +1,7 @@
 """Training that is interrupted anywhere ends bit for bit where undisturbed training ends."""
 
 import io
+import math
 import time
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.trainer.toy import FolderShards, Toy, census, first_round, vocabulary_of, write_shard
 from trainer import checkpoint, data
@@ -243,6 +245,29 @@ def test_the_learning_rate_and_weight_decay_are_todays(bench):
     finally:
         bench.settings = before
     assert [group["weight_decay"] for group in again.optimizer.param_groups] == [0.5, 0.0]
+
+
+class Apart(Toy):
+    def clipped_apart(self, net: nn.Module) -> tuple[str, ...]:
+        return ("0.", "1.")
+
+
+def norms(state: TrainState) -> tuple[float, float]:
+    """Those of the last step's gradients, of the parameters whose names begin with "0." or "1." and of the others."""
+    grads = {name: parameter.grad for name, parameter in state.net.named_parameters() if parameter.grad is not None}
+    begins, others = ([grad for name, grad in grads.items() if (name[0] in "01") == side] for side in (True, False))
+    return float(nn.utils.get_total_norm(begins)), float(nn.utils.get_total_norm(others))
+
+
+def test_what_a_task_names_has_half_of_the_norm_in_later_rounds_alone(tmp_path):
+    bench = Bench(tmp_path, SETTINGS.model_copy(update={"max_grad_norm": 1e-3}))
+    bench.task = Apart()
+    state = bench.start()
+    for _ in bench.training(state).run(bench.evaluate, lambda: False):
+        assert math.hypot(*norms(state)) == pytest.approx(1e-3, rel=1e-2)
+    state = bench.second(state)
+    for _ in bench.training(state).run(bench.evaluate, lambda: False):
+        assert norms(state) == pytest.approx((5e-4, 5e-4), rel=1e-2)
 
 
 def test_early_stopping_ends_a_round_whose_score_does_not_rise(tmp_path):

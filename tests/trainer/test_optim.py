@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from trainer import optim
@@ -51,6 +53,14 @@ def test_clipping_is_torchs_bit_for_bit(scale, dtype):
     for one, other in zip(ours, torchs, strict=True):
         assert (one.grad is None) == (other.grad is None)
         assert one.grad is None or one.grad.numpy().tobytes() == other.grad.numpy().tobytes()
+
+
+@given(st.lists(st.text("ab.", min_size=1, max_size=4), unique=True), st.lists(st.text("ab.", max_size=2), max_size=3))
+def test_each_parameter_is_in_one_part_in_its_order(names, beginnings):
+    named = {name: torch.tensor(number) for number, name in enumerate(names)}
+    parts = [[names[number] for number in part] for part in optim.parted(named, tuple(beginnings))]
+    begins = [name for name in names if any(name.startswith(beginning) for beginning in beginnings)]
+    assert parts == [part for part in (begins, [name for name in names if name not in begins]) if part]
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])

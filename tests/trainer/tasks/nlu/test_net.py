@@ -51,6 +51,36 @@ def test_all_words_are_known_when_the_network_is_asked() -> None:
     assert not torch.equal(first[0], unknown[0]) and torch.allclose(first[1], unknown[1], atol=1e-6)
 
 
+def made(settings: NluSettings, data: list[Message]) -> tuple[NLU, Vocabulary, Net]:
+    task = NLU()
+    task.settings = settings
+    vocabulary = task.grow(Vocabulary(), (), data)
+    net = task.build(vocabulary)
+    assert isinstance(net, Net)
+    return task, vocabulary, net
+
+
+def test_what_entities_alone_are_told_by_is_clipped_apart() -> None:
+    data = [message("pay zoe"), message("pay anna")]
+    task, vocabulary, net = made(NluSettings(), data)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.autograd.backward(net(task.collate(data, vocabulary, None).inputs).tokens.sum())
+    of_tokens = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    of_tokens |= {f"tags.{name}" for name, _ in net.tags.named_parameters()}
+    assert of_tokens == {name for name, _ in net.named_parameters() if name.startswith(task.clipped_apart(net))}
+
+
+@pytest.mark.parametrize(
+    ("settings", "entities"),
+    [(NluSettings(architecture="diet"), (Entity(4, 7, "PERSON"),)), (NluSettings(), ())],
+    ids=["a transformer's states tell messages too", "no entities"],
+)
+def test_nothing_is_clipped_apart(settings: NluSettings, entities: tuple[Entity, ...]) -> None:
+    task, _, net = made(settings, [Message("pay zoe", "pay", None, entities), Message("hi you", "greet", None, ())])
+    assert not task.clipped_apart(net)
+
+
 LARGE = {"width": 1024, "hidden": 1024}
 
 
