@@ -254,9 +254,13 @@ class NLU(Task):
         return 1 if is_small and self.settings.architecture == "bag" and not self.settings.encoder else 0
 
     def clipped_apart(self, net: nn.Module) -> tuple[str, ...]:
-        """What tells entities, where there are any; a transformer's states tell messages too."""
+        """What tells entities, where there are any; a transformer's states tell messages too. Measured were rounds of
+        known intents and no encoder: of new intents, a few messages are learned with all of the norm, as before.
+        """
         assert isinstance(net, Net)
-        return OF_TOKENS if net.tags and not net.is_diet and not self.settings.encoder else ()
+        brings_labels = self.round is not None and self.round.labels
+        as_before = net.is_diet or self.settings.encoder or brings_labels
+        return OF_TOKENS if net.tags and not as_before else ()
 
     def right(self, prediction: Prediction) -> bool | None:
         """Whether intent and response are; None where no intent is annotated."""

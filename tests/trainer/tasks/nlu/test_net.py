@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.ledger import Round
 from trainer.tasks.nlu.messages import Entity, Message
 from trainer.tasks.nlu.net import UNKNOWN, Net
 from trainer.tasks.nlu.task import NLU, NluSettings
@@ -69,6 +70,8 @@ def test_what_entities_alone_are_told_by_is_clipped_apart() -> None:
     of_tokens = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
     of_tokens |= {f"tags.{name}" for name, _ in net.tags.named_parameters()}
     assert of_tokens == {name for name, _ in net.named_parameters() if name.startswith(task.clipped_apart(net))}
+    task.round = Round(number=2, settings={}, window_bytes=1, labels=("pay",))
+    assert not task.clipped_apart(net), "new intents are learned with all of the norm"
 
 
 @pytest.mark.parametrize(
