@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
-from cloud.errors import CacheTooSmall, Damaged, StoreError
+from cloud.errors import CacheTooSmall, Damaged, Gone, StoreError
 from cloud.shelf import NOW, Job, Shelf, Wanted
 from cloud.slot import Content, Slot
 from cloud.store import Store
@@ -83,7 +83,7 @@ class ShardCache:
     def file_of(self, wanted: ShardVersion) -> Iterator[tuple[Path, str]]:
         """`acquire`, and `release` at the end. What is read in place may go away at any moment, and be missed here.
 
-        Damaged when the shard is gone, NoSuchBucket when it is the whole place.
+        Gone when the shard is, NoSuchBucket when it is the whole place; else what `acquire` raises.
         """
         try:
             file = self.acquire(wanted)
@@ -143,13 +143,17 @@ class ShardCache:
         try:
             self._store.stat(key)
         except FileNotFoundError:
-            raise Damaged(f"{key} in {self._store.url}: gone; restore it, then submit again") from None
+            raise Gone(f"{key} in {self._store.url}: gone; restore it, then submit again") from None
 
     def _digest_in_place(self, shard: Wanted, path: Path) -> str:
         """A known digest is trusted: the catalog has compared versions or contents just before."""
         if shard.sha256 is None:
             digester = Digester()
-            digest_file(path, size=shard.size, digester=digester, check=self._check)
+            try:
+                digest_file(path, size=shard.size, digester=digester, check=self._check)
+            except StoreError:  # also where the file went away meanwhile
+                self._check_there(shard.key)
+                raise
             return digester.sha256()
         size = path.stat().st_size
         if size != shard.size:

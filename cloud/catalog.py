@@ -180,18 +180,19 @@ def read_index(store: Store, wanted: Container[str]) -> dict[str, IndexEntry]:
     the shard that is there is for the caller to check, by size and digest.
     """
     try:
-        size = store.stat(INDEX_KEY).size
-    except FileNotFoundError:
+        lines = enumerate(_lines(store), 1)
+        entries = (_index_entry(store, number, line) for number, line in lines if line.strip())
+        return {entry.key: entry for entry in entries if entry.key in wanted}
+    except FileNotFoundError:  # or not any more
         return {}
+
+
+def _lines(store: Store) -> Iterator[bytes]:
+    size = store.stat(INDEX_KEY).size
     if size > MAX_INDEX_BYTES:
         raise Damaged(
             f"{INDEX_KEY} in {store.url}: {size} bytes, more than {MAX_INDEX_BYTES}; write it anew or delete it"
         )
-    entries = (_index_entry(store, number, line) for number, line in enumerate(_lines(store, size), 1) if line.strip())
-    return {entry.key: entry for entry in entries if entry.key in wanted}
-
-
-def _lines(store: Store, size: int) -> Iterator[bytes]:
     rest = b""
     for start in range(0, size, _BLOCK_BYTES):
         *lines, rest = (rest + store.read(INDEX_KEY, start, min(start + _BLOCK_BYTES, size))).split(b"\n")

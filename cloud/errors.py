@@ -8,6 +8,7 @@
     │   ├── AccessDenied    these credentials may not do that
     │   └── StoreFull       no space or quota left
     ├── Damaged             bytes that are not what was written
+    │   └── Gone            an object that was listed or recorded is not there any more
     ├── CacheTooSmall       a shard does not fit into the local cache: a larger limit helps
     └── ClaimError          the output folder belongs to another attempt
         ├── ClaimHeld       it is alive: submit again later
@@ -47,6 +48,10 @@ class StoreFull(StoreError):
 
 class Damaged(CloudError):
     """Bytes that are not what was written: a wrong size, digest or form."""
+
+
+class Gone(Damaged):
+    """An object that was listed or recorded is not there any more."""
 
 
 class CacheTooSmall(CloudError):

@@ -99,7 +99,7 @@ class Cadence:
 
     def _seconds(self, now: float) -> float:
         """Chosen anew when there is something new to know: the first save comes early, to be measured."""
-        max_lost, publishing = self._config.max_lost_seconds, self._costs.publish_seconds
+        max_lost, publishing = self._config.max_lost_seconds, self._under_way()
         if not self._copies:
             return min(LEAST_SECONDS, max_lost)
         if publishing is None:
@@ -123,11 +123,16 @@ class Cadence:
         self._told = chosen.seconds
         cost, between = self._cost(), self._between(self._clock())
         facts = (
-            f"a save takes {cost:.2g} s from the training and is published {self._costs.publish_seconds or 0:.2g} s "
+            f"a save takes {cost:.2g} s from the training and is published {self._under_way() or 0:.2g} s "
             f"later; an interruption every {duration(between)}"
         )
         text = f"every {duration(chosen.seconds)}: {chosen.because} ({facts})"
         self._console.line("saving", text, seconds=chosen.seconds, cost_seconds=cost, between_seconds=between)
+
+    def _under_way(self) -> float | None:
+        """Seconds from a copy to its commit, while training goes on."""
+        seconds = self._costs.publish_seconds
+        return None if seconds is None else seconds + self._costs.rest_seconds
 
     def _cost(self) -> float:
         """Seconds that a save takes from the training: for the copy, and by slowing the steps beside its upload."""

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from threading import Lock
 
 from cloud.cache import ShardCache, Wanted
 from cloud.catalog import INDEX_KEY, IndexEntry, list_shards, read_index
-from cloud.errors import CacheTooSmall
+from cloud.errors import CacheTooSmall, Gone, Unreachable
 from cloud.store import Entry, Store
 from entrypoint.console import Console
 from entrypoint.places import EVAL
@@ -43,7 +44,7 @@ class Census:
         self._stop.check()
         # Four threads ask at once: large ones come one by one, or they would not fit into the cache together.
         turn = self._large if self._takes_cache(entry, 1 / 8) else nullcontext()
-        with turn, self._cache.file_of(Wanted(entry.key, entry.size, None)) as (_, sha256):
+        with turn, self._file_of(entry) as (_, sha256):
             return sha256
 
     def no_shards(self) -> str:
@@ -126,11 +127,20 @@ class Census:
             raise DataError(f"{entry.key}: not the content that {INDEX_KEY} tells of; write it anew: perdure index")
         return Shard(**known.model_dump(), version=entry.version, split=_split(entry))
 
+    @contextmanager
+    def _file_of(self, entry: Entry) -> Iterator[tuple[Path, str]]:
+        """What is gone since it was listed may never have been needed: another listing tells."""
+        try:
+            with self._cache.file_of(Wanted(entry.key, entry.size, None)) as file:
+                yield file
+        except Gone as error:
+            raise Unreachable(f"{entry.key}: gone since it was listed; submit again") from error
+
     def _one(self, entry: Entry, earlier: Shard | None, rules: CensusRules) -> Shard:
         if entry.size > self._config.max_shard_bytes:
             limit = int(self._config.max_shard_bytes)
             raise DataError(f"{entry.key}: {entry.size:,} bytes, more than --max_shard_bytes {limit:,}; split it")
-        with self._cache.file_of(Wanted(entry.key, entry.size, None)) as (path, sha256):
+        with self._file_of(entry) as (path, sha256):
             task, found = self._opened.task, _found(entry, sha256)
             try:
                 with self._opened.read(entry.key, path, sha256) as examples:

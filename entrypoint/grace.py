@@ -18,13 +18,18 @@ class Decision(Enum):
 
 @dataclass
 class Costs:
-    """How long saving takes on this machine and this store; None where it was not measured yet."""
+    """How long saving takes on this machine and this store; None where it was not measured yet.
+
+    `publish_seconds` are without the rests while training went on (`rest_seconds`): after a stop there are none.
+    """
 
     copy_seconds: float | None = None
     publish_seconds: float | None = None
+    rest_seconds: float = 0.0
 
-    def published(self, seconds: float, *, again: bool) -> None:
+    def published(self, seconds: float, rest_seconds: float = 0.0, *, again: bool) -> None:
         """Note how long a publication took. One that was tried `again` may have found its upload done before."""
+        self.rest_seconds = rest_seconds
         if not again:
             self.publish_seconds = seconds
         elif self.publish_seconds is not None:

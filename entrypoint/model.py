@@ -80,9 +80,16 @@ def _fetched(store: Store, place: str, scratch: Path, stop: Stop) -> Path:
     raise AssertionError("the last try returns or raises")
 
 
+def _config(store: Store, place: str) -> bytes:
+    try:
+        return store.read(place + CONFIG, 0, MAX_CONFIG_BYTES)
+    except FileNotFoundError as error:  # it was there a moment ago
+        raise Damaged(f"{shown_url(store.url)}: {place}{CONFIG} is gone; export it again") from error
+
+
 def _fetch(store: Store, place: str, folder: Path, stop: Stop) -> None:
     """config.json, and the file that it names; Damaged when that is another one by now."""
-    content = store.read(place + CONFIG, 0, MAX_CONFIG_BYTES)
+    content = _config(store, place)
     (folder / CONFIG).write_bytes(content)
     try:
         weights: Any = from_json(content)["weights"]

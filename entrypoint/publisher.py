@@ -58,13 +58,15 @@ class Publisher(Generic[T]):
         self._publish, self._give_up, self._warn = publish, give_up, warn
         self._limit_seconds, self._seconds_left = limit_seconds, seconds_left
         self._deadline = math.inf
+        self._worked = 0.0
+        self.rested_seconds = 0.0
+        """How long the item in flight, or the last one, was not worked on for the sake of others."""
+        self._is_awaited = False
         self._changed = Condition()  # its lock guards all below
         self._waiting: T | None = None
         self._spare: T | None = None
         self._thread: Thread | None = None
         self._began: float | None = None
-        self._rested_seconds = self._worked = 0.0
-        self._is_awaited = False
         self._failing_since: float | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._this_pause_seconds = self._paused_at = 0.0
@@ -90,7 +92,7 @@ class Publisher(Generic[T]):
     def seconds_in_flight(self) -> float | None:
         """How long the item in flight has been worked on, without rests; None when nothing is in flight."""
         began = self._began
-        return None if began is None else time.monotonic() - began - self._rested_seconds
+        return None if began is None else time.monotonic() - began - self.rested_seconds
 
     @property
     def num_waiting(self) -> int:
@@ -159,9 +161,9 @@ class Publisher(Generic[T]):
         if time.thread_time() - self._worked < BURST_SECONDS or self._is_awaited or self._is_hurried():
             return
         began = time.monotonic()
-        if self._rested_seconds < MAX_REST_SECONDS + (self.seconds_in_flight or 0.0):
+        if self.rested_seconds < MAX_REST_SECONDS + (self.seconds_in_flight or 0.0):
             time.sleep(REST_SECONDS)
-        self._rested_seconds += time.monotonic() - began
+        self.rested_seconds += time.monotonic() - began
         self._worked = time.thread_time()
 
     def hurry(self, seconds: float) -> None:
@@ -201,7 +203,8 @@ class Publisher(Generic[T]):
             if item is None:
                 self._thread = None
             else:
-                self._began, self._rested_seconds = time.monotonic(), 0.0
+                self._began, self.rested_seconds = time.monotonic(), 0.0
+                self._worked = time.thread_time()  # of this thread, which may be a new one
             self._changed.notify_all()
             return item
 

@@ -161,7 +161,7 @@ class Saver:
         with self._report.phase("publish"):
             previous = self._folder.parent
             record = self._commit(snapshot, self._folder.publish)
-            self._costs.published(self._publisher.seconds_in_flight or 0.0, again=self._publisher.has_failed)
+            self._note_costs()
             self.last = self._stop.newest = record.name
             self._report.left_out(record.frozen)
             if self._publisher.has_failed:
@@ -171,6 +171,10 @@ class Saver:
             if snapshot.metrics is not None and snapshot.lines:
                 self._folder.write_metrics(snapshot.lines)
             self._prune()
+
+    def _note_costs(self) -> None:
+        seconds, publisher = self._publisher.seconds_in_flight or 0.0, self._publisher
+        self._costs.published(seconds, publisher.rested_seconds, again=publisher.has_failed)
 
     def _commit(self, snapshot: Snapshot, publish: Any, aside: Store | None = None) -> Record:
         snapshot.host.wait()

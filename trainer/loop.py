@@ -54,7 +54,7 @@ class Training:
     def __init__(self, task: Task, state: TrainState, loader: Loader, settings: TrainSettings) -> None:
         self.task, self.state, self.loader, self.settings = task, state, loader, settings
         task.round = loader.round
-        apart = () if trains_anew(loader.round) else task.clipped_apart(state.net)
+        apart = () if trains_anew(loader.round) else tuple(task.clipped_apart(state.net))
         self._clipped = parted(named_parameters(state.optimizer), apart)
         self._loss = loss_function(task, state.net, settings)
         self._pending: list[tuple[Tensor, int, np.ndarray]] = []

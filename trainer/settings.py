@@ -103,7 +103,7 @@ class TrainSettings(BaseModel):
     )  # fmt: skip
     min_replay: int = setting(
         0, "examples of each known label that a later round has at least: --old_data mix draws what the new ones lack "
-        "of that, as far as there are; not with --replay 0",
+        "of that, as far as there are; not with --replay 0, nor where labels are new with --new_label_replay 0",
         when="round", group="rounds", unit="examples", ge=0,
     )  # fmt: skip
     eval_fraction: float = setting(

@@ -181,10 +181,12 @@ class Task(Protocol):
         return 0
 
     def clipped_apart(self, net: nn.Module) -> tuple[str, ...]:
-        """What names of parameters begin with, such as "head.", whose gradients later rounds clip apart from others.
+        """What names of parameters begin with, such as "head.", whose gradients are clipped apart from the others'.
 
         Half of `--max_grad_norm` is then theirs, the other half that of the others: where one part's gradients are
-        large, steps of the other part are not small. Default: all are clipped together, as in every first round.
+        large, steps of the other part are not small. It counts in rounds that train a network further (also one from
+        `--init_from`); those that train a new one clip all together, which is the default. What names nothing is
+        passed over. It is asked at the beginning of each attempt: an answer of `net` and `round` is always the same.
         """
         return ()
 

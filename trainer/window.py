@@ -29,8 +29,9 @@ class OpenWindow:
     def __enter__(self) -> "OpenWindow":
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._close()
+    def __exit__(self, *exc: Any) -> None:
+        self._order, self._sequences = None, {}
+        self._stack.__exit__(*exc)  # a shard that was gone is told by who brought it
 
     def move_to(self, order: PassOrder, number: int) -> bool:
         """Go to a window of a pass; False when it is there already."""

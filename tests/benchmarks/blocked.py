@@ -64,7 +64,7 @@ def tables(options: Options) -> Iterator[Table]:
         )
     buffers.clear()
     torch.set_num_threads(1)
-    yield disturbed(state, layers(0), options.size(800, 5), warms_up=not options.tiny)
+    yield disturbed(state, layers(0), options.size(4000, 5), warms_up=not options.tiny)
 
 
 def disturbed(state: TrainState, task: Layers, num_steps: int, *, warms_up: bool) -> Table:

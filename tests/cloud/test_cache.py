@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from cloud.cache import NUM_THREADS, ShardCache, Wanted
-from cloud.errors import CacheTooSmall, Damaged, NoSuchBucket, StoreFull, Unreachable
+from cloud.errors import CacheTooSmall, Damaged, Gone, NoSuchBucket, StoreFull, Unreachable
 from cloud.open import open_store
 from cloud.store import Store
 from tests.cloud.places import ReadsThrough, new_memory_store
@@ -345,7 +345,7 @@ def test_a_shard_that_goes_away_is_named_and_so_is_the_whole_place(tmp_path: Pat
     shard, other = put(store, "a"), put(store, "b")
     with caching(store, tmp_path, 3 * SIZE) as cache:
         store.delete("a")
-        with pytest.raises(Damaged, match=r"a in .*: gone; restore it"), cache.file_of(shard):
+        with pytest.raises(Gone, match=r"a in .*: gone; restore it"), cache.file_of(shard):
             pass
         with pytest.raises(FileNotFoundError, match="another"), cache.file_of(other):
             raise FileNotFoundError("another file of the reader's own")
@@ -353,6 +353,26 @@ def test_a_shard_that_goes_away_is_named_and_so_is_the_whole_place(tmp_path: Pat
             with pytest.raises(NoSuchBucket), cache.file_of(other) as (path, _):
                 (tmp_path / "data").rename(tmp_path / "away")
                 path.read_bytes()
+
+
+class Vanishing(Wrapped):
+    """Objects that go away as soon as somebody knows where their file is."""
+
+    def local_path(self, key: str) -> Path | None:
+        path = self.inner.local_path(key)
+        if path is not None:
+            path.unlink()
+        return path
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_shard_that_goes_away_before_it_is_looked_at_is_gone(tmp_path: Path, is_known: bool) -> None:
+    (tmp_path / "data").mkdir()
+    store = open_store(str(tmp_path / "data"), writable=True)
+    shard = put(store, "a")
+    wanted = shard if is_known else Wanted("a", SIZE, None)
+    with caching(Vanishing(store), tmp_path, 3 * SIZE) as cache, pytest.raises(Gone), cache.file_of(wanted):
+        pass
 
 
 def test_content_not_known_yet_is_found_out_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +42,41 @@ class Acting(Toy):
         Acting.passes += 1
         Acting.acts.get(Acting.passes, lambda: None)()
         return super().loss(net, batch)
+
+
+class Rows(Sequence[Any]):
+    """Examples whose file is opened for each of them."""
+
+    def __init__(self, path: Path, rows: Sequence[Any]) -> None:
+        self.path, self.rows = path, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        Lazy.num_left -= 1
+        if Lazy.num_left == 0:
+            self.path.unlink()
+        with self.path.open():
+            return self.rows[index]
+
+
+class Lazy(Acting):
+    """Does not read a shard before its examples are asked for; after `num_left` of them a shard is gone."""
+
+    num_left: ClassVar[int] = 0
+
+    def read(self, path: Path) -> Sequence[Any]:
+        return Rows(path, super().read(path))
+
+
+class Vanishing(Acting):
+    """Of two shards, one is taken away by somebody before it is read."""
+
+    def read(self, path: Path) -> Sequence[Any]:
+        if path.name == "1.jsonl":
+            path.unlink()
+        return super().read(path)
 
 
 class Heavy(Acting):
@@ -281,19 +316,30 @@ def test_data_that_goes_away_is_an_error_of_the_store_and_a_wrong_url_is_none(
     assert toy.trained().outcome["outcome"] == ("done" if when == "while it trains" else "nothing_new")
 
 
-def test_a_shard_that_goes_away_while_it_trains_is_named_and_what_was_trained_is_saved(toy: Inside) -> None:
-    toy.arguments = (*ARGUMENTS, "--epochs", 100, "--memory_bytes", "0", "--save_every_seconds", "1000")
-    shard = toy.data / "1.jsonl"
-    content = shard.read_bytes()
-    Acting.passes, Acting.acts = 0, {4: shard.unlink}
+@pytest.mark.parametrize("task", ["Acting", "Lazy"])
+def test_a_shard_that_goes_away_while_it_trains_is_named_and_what_was_trained_is_saved(toy: Inside, task: str) -> None:
+    more = ("--epochs", 100, "--memory_bytes", "0", "--save_every_seconds", "1000")
+    toy.arguments = ("--task", f"tests.e2e.test_failing_stores:{task}", *ARGUMENTS[2:], *more)
+    shards = {path: path.read_bytes() for path in toy.data.glob("*.jsonl")}
+    Acting.passes, Acting.acts = 0, {4: (toy.data / "1.jsonl").unlink} if task == "Acting" else {}
+    Lazy.num_left = 128 + 1000  # after the census
     said = toy.submit()
+    (gone,) = [path for path in shards if not path.exists()]
     assert said.code == 65, said.err
-    assert said.error.startswith("1.jsonl in ") and "gone; restore it" in said.error
-    assert "1.jsonl: gone, and round 1, which needs it, is unfinished" in toy.refused(65)
-    shard.write_bytes(content)
-    Acting.passes, Acting.acts = 0, {}
+    assert said.error.startswith(f"{gone.name} in ") and "gone; restore it" in said.error
+    assert f"{gone.name}: gone, and round 1, which needs it, is unfinished" in toy.refused(65)
+    gone.write_bytes(shards[gone])
+    Acting.acts = {}
     assert toy.trained().outcome["outcome"] == "done"
-    assert Acting.passes < 100 * 8, "it went on from the steps that were taken before"
+    assert Acting.passes == 100 * 8, "no step was taken twice"
+
+
+def test_a_shard_that_goes_away_before_its_census_is_none_the_next_time(toy: Inside) -> None:
+    toy.arguments = ("--task", "tests.e2e.test_failing_stores:Vanishing", *ARGUMENTS[2:])
+    said = toy.submit()
+    assert said.code == 74, said.err
+    assert "1.jsonl: gone since it was listed; submit again" in said.err
+    assert toy.trained().outcome["outcome"] == "done", "without it"
 
 
 def test_a_folder_that_becomes_read_only_or_empty_keeps_what_was_trained(toy: Inside) -> None:

@@ -111,6 +111,18 @@ def test_what_is_no_step_does_not_hide_that_publishing_slows_them(capsys):
     assert job.run(2000)[-1] == pytest.approx(100 * (0.01 + 2 * 0.5), abs=4)
 
 
+def test_what_an_interruption_loses_has_the_rests_in_it():
+    seconds = []
+    for costs in (Costs(0.01, 20.0), Costs(0.01, 10.0, 10.0)):
+        now = [0.0]
+        cadence = Cadence(JobConfig(), costs, lambda: History(0, 0.0), Console(), lambda now=now: now[0])
+        cadence.saved()
+        while not cadence.is_due(is_publishing=False):
+            now[0] += 1
+        seconds.append(now[0])
+    assert seconds == [40.0, 40.0], "with the time under way no more than --max_lost_seconds"
+
+
 def test_as_long_as_nothing_was_published_it_saves_as_often_as_one_may_lose():
     now, due = [0.0], []
     cadence = Cadence(JobConfig(), Costs(copy_seconds=0.01), lambda: History(0, 0.0), Console(), lambda: now[0])

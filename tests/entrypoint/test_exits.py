@@ -19,6 +19,7 @@ CODES = {
     cloud_errors.AccessDenied: 74,
     cloud_errors.StoreFull: 74,
     cloud_errors.Damaged: 65,
+    cloud_errors.Gone: 65,
     cloud_errors.ClaimError: 75,
     cloud_errors.ClaimHeld: 75,
     cloud_errors.ClaimLost: 75,

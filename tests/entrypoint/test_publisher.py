@@ -156,35 +156,59 @@ def test_a_stop_shortens_pauses_and_patience(place: Place, monkeypatch: pytest.M
     assert len(place.tried) >= 3
 
 
+class Clock:
+    """Time that goes on by work and by sleep alone; the processor's, as the real one, is each thread's own."""
+
+    def __init__(self) -> None:
+        self.now = self.slept = 0.0
+        self.own = threading.local()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        return float(getattr(self.own, "seconds", 0.0))
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.own.seconds = self.thread_time() + seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += seconds
+
+
 @pytest.mark.parametrize("who_hurries", ["nobody", "who waits", "a stop"])
-def test_it_rests_between_pieces_unless_it_is_hurried_and_rests_are_no_work(
+def test_every_item_rests_between_pieces_unless_it_is_hurried_and_rests_are_no_work(
     monkeypatch: pytest.MonkeyPatch, who_hurries: str
 ) -> None:
-    monkeypatch.setattr(publisher, "REST_SECONDS", 0.02)
-    monkeypatch.setattr(publisher, "MAX_REST_SECONDS", 0.3)
-    took: list[tuple[float, float]] = []
+    clock = Clock()
+    monkeypatch.setattr(publisher, "time", clock)
+    worked: list[float | None] = []
 
     def publish(_: int) -> None:
-        begun = time.monotonic()
-        for _ in range(60):
-            ends = time.thread_time() + publisher.BURST_SECONDS
-            while time.thread_time() < ends:
-                pass
+        deadline = time.monotonic() + 10
+        while who_hurries == "who waits" and not one._is_awaited:
+            assert time.monotonic() < deadline
+        for _ in range(800):
+            clock.work(publisher.BURST_SECONDS / 2)
             one.rest()
-        took.append((time.monotonic() - begun, one.seconds_in_flight or 0.0))
+        worked.append(one.seconds_in_flight)
 
     one = Publisher(
         publish, lambda _, error: error, lambda _: None, limit_seconds=60,
         seconds_left=lambda: 60 if who_hurries == "a stop" else float("inf"),
     )  # fmt: skip
-    one.offer(1)
-    if who_hurries == "who waits":
-        one.drain()
-    while not one.is_idle:
-        time.sleep(0.01)
-    ((seconds, worked),) = took
-    assert worked < 0.2
-    assert 0.3 < seconds < 0.5 if who_hurries == "nobody" else seconds < 0.2
+    for number in range(2):  # a thread each
+        one.offer(number)
+        while not one.is_idle:
+            if who_hurries == "who waits":
+                one.drain()
+            time.sleep(0.001)
+    assert worked == [pytest.approx(400 * publisher.BURST_SECONDS)] * 2
+    most = publisher.MAX_REST_SECONDS + 400 * publisher.BURST_SECONDS
+    a_rest = publisher.REST_SECONDS
+    assert clock.slept == pytest.approx(2 * most, abs=3 * a_rest) if who_hurries == "nobody" else clock.slept == 0
 
 
 def test_what_waits_can_be_dropped_and_what_is_in_flight_ends(place: Place) -> None:

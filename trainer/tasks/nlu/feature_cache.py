@@ -11,6 +11,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -48,7 +49,8 @@ class FeatureCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in self._kept(max_bytes // 2):
-                self._open(path)
+                with suppress(FileNotFoundError):  # other processes remove old ones too
+                    self._open(path)
         except OSError as error:
             self._give_up(error)
 
@@ -106,11 +108,12 @@ class FeatureCache:
         try:
             place.file.seek(header)
             record = place.file.read(_HEADER.size + _CHECK.size + 2 * rows * columns)
-            if place.path not in self._used:
-                self._used.add(place.path)
-                os.utime(place.path)
         except OSError:
             return None
+        if place.path not in self._used:
+            self._used.add(place.path)
+            with suppress(OSError):  # another process may have removed it: what is open can still be read
+                os.utime(place.path)
         numbers = record[_HEADER.size + _CHECK.size :]
         if len(record) < _HEADER.size or _HEADER.unpack_from(record)[4] != zlib.crc32(numbers):
             return None
@@ -118,7 +121,10 @@ class FeatureCache:
 
     def _kept(self, max_bytes: int) -> Iterator[Path]:
         """The files to go on with, oldest first; the others are removed."""
-        found = [(path.stat(), path) for path in self._folder.glob(f"*{_SUFFIX}")]
+        found = []
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat(), path))
         newest_first = sorted(found, key=lambda item: (item[0].st_mtime_ns, item[1]), reverse=True)
         kept: list[Path] = []
         for stat, path in newest_first:

@@ -255,7 +255,8 @@ class NLU(Task):
 
     def clipped_apart(self, net: nn.Module) -> tuple[str, ...]:
         """What tells entities, where there are any; a transformer's states tell messages too. Measured were rounds of
-        known intents and no encoder: of new intents, a few messages are learned with all of the norm, as before.
+        known intents and no encoder: of new intents, a few messages are learned with all of the norm, as before. All
+        are new to the first round after `--init_from`.
         """
         assert isinstance(net, Net)
         brings_labels = self.round is not None and self.round.labels

@@ -123,6 +123,17 @@ def test_threads_may_share_it(tmp_path: Path) -> None:
     assert wrong == []
 
 
+def test_files_that_go_away_cost_only_themselves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, range(3))
+    (tmp_path / f"gone{feature_cache._SUFFIX}").symlink_to(tmp_path / "nowhere")  # listed, and not there
+    cache = FeatureCache(tmp_path, MEGABYTE)
+    for path in tmp_path.glob("*"):
+        path.unlink()
+    assert all(np.array_equal(cache.get(key(number)), matrix(number)) for number in range(3)), "it is open"
+    cache.put(key(9), matrix(9))
+    assert cache.get(key(9)) is not None and not caplog.records
+
+
 def test_a_folder_that_cannot_be_used_costs_only_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     cache = FeatureCache(tmp_path / "file" / "below", MEGABYTE)
