@@ -70,7 +70,8 @@ class Cadence:
     ) -> None:
         """`history` is called in the background: what comes before this attempt is good to know, never needed."""
         self._config, self._costs, self._console, self._clock = config, costs, console, clock
-        self._began = self._saved_at = clock()
+        self._began = clock()
+        self._saved_at: float | None = None
         self._is_auto = config.save_every == "auto" and config.save_every_seconds is None
         self._history = in_background(history, "history") if self._is_auto else None
         self._pace = _Pace(self._began)
@@ -81,6 +82,8 @@ class Cadence:
     def is_due(self, is_publishing: bool) -> bool:
         """Whether it is time to save; `is_publishing`: the last checkpoint is still under way."""
         now = self._clock()
+        if self._saved_at is None:  # a save would not save what came before the first step: restoring, a census
+            self._saved_at = now
         if not self._is_auto:
             fixed = self._config.save_every_seconds
             return fixed is not None and now - self._saved_at >= fixed
