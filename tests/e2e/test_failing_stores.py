@@ -300,7 +300,7 @@ def test_a_folder_that_goes_away_is_an_error_of_the_store(toy: Inside, tmp_path:
 def test_data_that_goes_away_is_an_error_of_the_store_and_a_wrong_url_is_none(
     toy: Inside, tmp_path: Path, when: str
 ) -> None:
-    Acting.passes, Acting.acts, away, num_epochs = 0, {}, tmp_path / "away", 12
+    Acting.passes, Acting.acts, away, num_epochs = 0, {}, tmp_path / "away", 100  # more than are made ahead
     toy.arguments = (*ARGUMENTS, "--epochs", num_epochs, "--memory_bytes", "0")  # each epoch reads the shards again
     assert "no such folder; create it or mend the path" in toy.refused(78, data=tmp_path / "wrong")
     if when == "before":
